@@ -1,0 +1,345 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::error::{AttachError, ReadError};
+use super::options::{Wait, Waiting};
+use super::owner::{self, Owner, Role};
+use super::producer::Flags;
+use super::region::{Health, LANE, Region, Seat, damage};
+use crate::layout::Word;
+use crate::layout::blocks::{LaneState, Phase};
+use crate::layout::record::Kind;
+use crate::os::lock;
+use crate::region::{Mapping, SleepWord};
+use crate::ring::{Corrupt, Fault, Memory, Reader, Record, sleep};
+
+/// Receives messages from a region.
+///
+/// Reading and committing are separate. What is read and not
+/// [committed](Consumer::commit) is delivered again to the next consumer, and
+/// takes room in the ring. Dropping a consumer commits nothing.
+///
+/// The try forms never block and make no system call but to wake a sleeping
+/// producer at commit; [`read`](Consumer::read) and its kin wait for a message.
+#[derive(Debug)]
+pub struct Consumer {
+    reader: Reader<Mapping>,
+    buffer: Vec<u8>,
+    /// The last record read was an end mark that is not reported yet.
+    ended: bool,
+    /// The lane's state word as of a death that is not reported yet.
+    death: Option<u64>,
+    /// A death that was reported and that the next commit takes note of.
+    noted: Option<u64>,
+    /// The first impossible word that was seen: final.
+    corrupt: Option<Corrupt>,
+    pub(crate) waiting: Waiting,
+    seat: Seat,
+}
+
+/// A message, in the consumer's buffer until the next call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message<'a> {
+    /// Its number in the stream: stable across restarts, without gaps.
+    pub sequence: u64,
+    /// Bits that came with it.
+    pub flags: Flags,
+    /// Its bytes.
+    pub payload: &'a [u8],
+}
+
+/// A message of one's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OwnedMessage {
+    /// Its number in the stream: stable across restarts, without gaps.
+    pub sequence: u64,
+    /// Bits that came with it.
+    pub flags: Flags,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// What a read found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read<'a> {
+    /// The next message.
+    Message(Message<'a>),
+    /// Nothing now. Only the try form says so.
+    Empty,
+    /// The stream ended; reading on waits for the next one.
+    End(End),
+}
+
+/// How a stream ended. It is told once, after its last message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The producer closed it.
+    Closed,
+    /// The producer is gone and did not close. All that it sent was delivered.
+    Died {
+        /// What it said of itself.
+        producer: Option<Owner>,
+    },
+}
+
+/// What is there, without its bytes.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Message(Record),
+    End(End),
+    Empty,
+}
+
+impl Consumer {
+    pub(crate) fn attach(region: &Region) -> Result<Consumer, AttachError> {
+        let mut seat = region.take(Role::Consumer)?;
+        let reader = Reader::take_over(seat.mapping(), region.shape()).map_err(damage)?;
+        sleep::reset(reader.memory().sleep_word(SleepWord::Consumer));
+        seat.sign(reader.memory());
+        let mut consumer = Consumer {
+            reader,
+            buffer: Vec::new(),
+            ended: false,
+            death: None,
+            noted: None,
+            corrupt: None,
+            waiting: Waiting::default(),
+            seat,
+        };
+        // A head that moved without a wake-up by the consumer before.
+        consumer.wake_producer();
+        consumer.state().map_err(|corrupt| damage(*consumer.corrupt.insert(corrupt)))?;
+        Ok(consumer)
+    }
+
+    /// Chooses how blocking calls wait. The usual is [`Wait::Adaptive`].
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.waiting.strategy = wait;
+    }
+
+    /// Has blocking calls return [`ReadError::Interrupted`] soon after `flag`
+    /// is set, for instance by a signal handler.
+    pub fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
+        self.waiting.interrupt = Some(flag);
+    }
+
+    /// Reads the next message if there is one. It stays in the ring until
+    /// [`commit`](Self::commit). That a producer died is not noticed here: ask
+    /// [`check_producer`](Self::check_producer) from time to time.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`], from then on always.
+    #[inline]
+    pub fn try_read(&mut self) -> Result<Read<'_>, ReadError> {
+        Ok(match self.find()? {
+            Found::Message(record) => Read::Message(self.take(record)),
+            Found::End(end) => Read::End(end),
+            Found::Empty => Read::Empty,
+        })
+    }
+
+    /// The messages that are there, one after the other, without waiting.
+    /// Each is read as the iterator yields it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("orders.ring");
+    /// # let region = shmring::Region::create(&path)?;
+    /// # let mut producer = region.producer()?;
+    /// # let mut consumer = region.consumer()?;
+    /// producer.send(b"one")?;
+    /// producer.send(b"two")?;
+    /// for message in consumer.available() {
+    ///     println!("{}: {} bytes", message.as_ref().unwrap().sequence, message?.payload.len());
+    /// }
+    /// consumer.commit();
+    /// # Ok(()) }
+    /// ```
+    pub fn available(&mut self) -> Available<'_> {
+        Available { consumer: self }
+    }
+
+    /// Commits everything read so far: the next consumer goes on behind it,
+    /// and the producer may overwrite it. One store; wakes a waiting producer.
+    pub fn commit(&mut self) {
+        self.reader.commit();
+        self.wake_producer();
+        if let Some(word) = self.noted.take()
+            && let Some(state) = LaneState::decode(word)
+        {
+            // Reported and taken note of: the next consumer starts afresh. A
+            // new producer has changed the word and wins.
+            self.reader.memory().replace(Word::State, word, state.died().encode());
+        }
+    }
+
+    /// Asks the kernel whether a producer is attached, and notices if the last
+    /// one died: the next read then says so, after its last message. For
+    /// callers of the try forms; blocking reads do this themselves.
+    ///
+    /// # Errors
+    /// [`ReadError::Removed`] and [`ReadError::Truncated`] if the file is not
+    /// what it was; [`ReadError::Damaged`].
+    pub fn check_producer(&mut self) -> Result<bool, ReadError> {
+        match self.seat.health() {
+            Health::Whole => {}
+            Health::Removed => return Err(ReadError::Removed),
+            Health::Truncated => return Err(ReadError::Truncated),
+        }
+        let word = self.state().map_err(|corrupt| self.fail(corrupt))?;
+        // On doubt, it lives.
+        let attached = lock::is_taken(&self.seat.file, lock::Role::Producer(LANE)).unwrap_or(true);
+        let open = LaneState::decode(word).is_some_and(|s| s.phase == Phase::Open);
+        if open && !attached && self.noted != Some(word) {
+            self.death = Some(word);
+        }
+        Ok(attached)
+    }
+
+    /// The sequence of the message that comes next.
+    pub fn sequence(&self) -> u64 {
+        self.reader.sequence()
+    }
+
+    /// Bytes of the ring that are read and not committed.
+    pub fn uncommitted(&self) -> u64 {
+        self.reader.uncommitted()
+    }
+
+    /// Looks for the next message or end, and steps over end marks.
+    #[inline]
+    pub(crate) fn find(&mut self) -> Result<Found, ReadError> {
+        if let Some(corrupt) = self.corrupt {
+            return Err(damage(corrupt).into());
+        }
+        loop {
+            match self.reader.peek() {
+                Ok(Some(record)) if record.kind == Kind::Data => {
+                    self.ended = false;
+                    return Ok(Found::Message(record));
+                }
+                Ok(Some(record)) => {
+                    self.reader.advance(&record);
+                    self.ended = true;
+                }
+                Ok(None) => match self.end_if_any()? {
+                    Some(found) => return Ok(found),
+                    None => continue,
+                },
+                Err(corrupt) => return Err(self.fail(corrupt)),
+            }
+        }
+    }
+
+    /// At an empty ring: is this the end? `None`: look at the ring again.
+    fn end_if_any(&mut self) -> Result<Option<Found>, ReadError> {
+        if !self.ended && self.death.is_none() {
+            return Ok(Some(Found::Empty));
+        }
+        let word = self.state().map_err(|corrupt| self.fail(corrupt))?;
+        let phase = LaneState::decode(word).map(|s| s.phase);
+        let died = self.death == Some(word);
+        // The state was read first: what was published before it is seen now.
+        if self.reader.peek().map_err(|corrupt| self.fail(corrupt))?.is_some() {
+            return Ok(None);
+        }
+        if !died {
+            self.death = None;
+        }
+        if self.ended && (phase == Some(Phase::Closed) || died) {
+            // With the end mark published, dying is a way of closing.
+            self.ended = false;
+            if self.death.take().is_some() {
+                self.noted = Some(word);
+            }
+            return Ok(Some(Found::End(End::Closed)));
+        }
+        if died {
+            self.death = None;
+            self.noted = Some(word);
+            let producer = owner::read(&self.seat.file, &self.seat.geometry, Role::Producer(LANE));
+            return Ok(Some(Found::End(End::Died { producer })));
+        }
+        Ok(Some(Found::Empty))
+    }
+
+    /// Copies a message out and steps over it.
+    #[inline]
+    pub(crate) fn take(&mut self, record: Record) -> Message<'_> {
+        if self.buffer.len() < record.len {
+            self.buffer.resize(record.len, 0);
+        }
+        let payload = &mut self.buffer[..record.len];
+        self.reader.read(&record, payload);
+        self.reader.advance(&record);
+        Message { sequence: record.sequence, flags: Flags::from_bits(record.flags), payload }
+    }
+
+    fn fail(&mut self, corrupt: Corrupt) -> ReadError {
+        damage(*self.corrupt.insert(corrupt)).into()
+    }
+
+    fn state(&self) -> Result<u64, Corrupt> {
+        let word = self.reader.memory().load_acquire(Word::State); // STATE
+        match LaneState::decode(word) {
+            Some(_) => Ok(word),
+            None => Err(Corrupt { fault: Fault::State, position: self.reader.head(), value: word }),
+        }
+    }
+
+    #[inline]
+    fn wake_producer(&self) {
+        let memory = self.reader.memory();
+        sleep::wake(memory.sleep_word(SleepWord::Producer), || !self.producer_wants_more());
+    }
+
+    /// True while the producer waits for a head beyond the committed one.
+    fn producer_wants_more(&self) -> bool {
+        let wanted = self.reader.memory().load_acquire(Word::WantedHead); // WANT
+        wanted.wrapping_sub(self.reader.head()) as i64 > 0
+    }
+
+    /// Sleeps until there is a record or the producer's state changes, woken,
+    /// or `at_most`.
+    pub(crate) fn doze(&self, at_most: std::time::Duration) {
+        let memory = self.reader.memory();
+        let state = memory.load_acquire(Word::State);
+        let look = || !matches!(self.reader.peek(), Ok(None)) || memory.load_acquire(Word::State) != state;
+        sleep::sleep(memory.sleep_word(SleepWord::Consumer), at_most, look);
+    }
+
+    /// What a waiting consumer asks the kernel once a period.
+    pub(crate) fn recheck(&mut self) -> Result<(), ReadError> {
+        self.check_producer()?;
+        let bytes = self.uncommitted();
+        if bytes > 0 && self.producer_wants_more() && matches!(self.reader.peek(), Ok(None)) {
+            return Err(ReadError::Uncommitted { bytes });
+        }
+        Ok(())
+    }
+}
+
+/// Iterator over what is there: see [`Consumer::available`].
+#[derive(Debug)]
+pub struct Available<'a> {
+    consumer: &'a mut Consumer,
+}
+
+impl Iterator for Available<'_> {
+    type Item = Result<OwnedMessage, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // An end that is passed here is not lost: the next read tells it.
+        match self.consumer.reader.peek() {
+            Ok(Some(record)) if record.kind == Kind::Data && self.consumer.corrupt.is_none() => {
+                let Message { sequence, flags, payload } = self.consumer.take(record);
+                Some(Ok(OwnedMessage { sequence, flags, payload: payload.to_vec() }))
+            }
+            Ok(_) => None,
+            Err(corrupt) => Some(Err(self.consumer.fail(corrupt))),
+        }
+    }
+}

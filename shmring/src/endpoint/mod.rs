@@ -1,0 +1,23 @@
+//! Regions and who is attached to them: create, open, remove, [`Producer`],
+//! [`Consumer`]. Everything here returns at once; blocking forms are in `wait`.
+
+mod consumer;
+mod error;
+mod name;
+mod options;
+mod owner;
+mod producer;
+mod region;
+mod status;
+
+pub use consumer::{Available, Consumer, End, Message, OwnedMessage, Read};
+pub use error::{AttachError, CreateError, Damage, OpenError, ReadError, RemoveError, SendError};
+pub use name::{NameError, path_of};
+pub use options::{RegionOptions, Schema, Wait};
+pub use owner::{Owner, Role};
+pub use producer::{Batch, Flags, Grant, Producer};
+pub use region::Region;
+pub use status::{LaneStatus, Status};
+
+pub(crate) use consumer::Found;
+pub(crate) use options::Waiting;

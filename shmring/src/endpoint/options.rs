@@ -1,0 +1,133 @@
+//! What a caller may ask for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::layout::CodecId;
+
+/// What a region should be: used in full when it is created; when it exists
+/// already, what was given must agree with it and the rest is taken from it.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("orders.ring");
+/// use shmring::RegionOptions;
+/// let region = RegionOptions::new().capacity(8 << 20).open_or_create(&path)?;
+/// assert_eq!(region.capacity(), 8 << 20);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct RegionOptions {
+    pub(crate) capacity: Option<u64>,
+    pub(crate) record_align: Option<u64>,
+    pub(crate) start_position: u64,
+    pub(crate) start_sequence: u64,
+    pub(crate) codec: Option<CodecId>,
+    pub(crate) schema: Option<Schema>,
+}
+
+impl RegionOptions {
+    /// Capacity of a lane when none is asked for: 1 MiB. Below 256 KiB, lines
+    /// that two cores share move at half speed; from messages of 1 KiB up,
+    /// 8 MiB is faster.
+    pub const DEFAULT_CAPACITY: u64 = 1 << 20;
+    /// Record alignment when none is asked for: 16 bytes.
+    pub const DEFAULT_RECORD_ALIGN: u64 = 16;
+
+    /// Nothing asked for yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of the ring: a power of two from 64 KiB to 1 TiB. A message may
+    /// have all of it but 256 bytes.
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = Some(bytes);
+        self
+    }
+
+    /// Records start at multiples of this many bytes: 8, 16 or 64.
+    pub fn record_align(mut self, bytes: u64) -> Self {
+        self.record_align = Some(bytes);
+        self
+    }
+
+    /// Position of the first record and sequence of the first message, for
+    /// tests of what happens when they wrap. Not compared with a region that
+    /// exists.
+    pub fn start_at(mut self, position: u64, sequence: u64) -> Self {
+        self.start_position = position;
+        self.start_sequence = sequence;
+        self
+    }
+
+    /// The codec that the payloads are in.
+    pub fn codec(mut self, codec: CodecId) -> Self {
+        self.codec = Some(codec);
+        self
+    }
+
+    /// What the payloads mean.
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = Some(schema);
+        self
+    }
+}
+
+/// Name and version of what the payloads mean, chosen by the caller. Two
+/// programs that name different ones cannot attach to the same region.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Schema {
+    /// At most 64 bytes, none of them zero.
+    pub name: String,
+    /// Changes when the meaning does.
+    pub version: u32,
+}
+
+impl Schema {
+    /// A schema.
+    pub fn new(name: impl Into<String>, version: u32) -> Schema {
+        Schema { name: name.into(), version }
+    }
+
+    /// The number in the header: CRC32C of the name above, the version below.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        (crc32c::crc32c(self.name.as_bytes()) as u64) << 32 | self.version as u64
+    }
+}
+
+impl std::fmt::Display for Schema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.name.is_empty() && self.version == 0 {
+            return f.write_str("(none)");
+        }
+        write!(f, "{} version {}", self.name, self.version)
+    }
+}
+
+/// How a blocking call waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wait {
+    /// Spin for about a microsecond, yield a few times, then sleep until woken.
+    #[default]
+    Adaptive,
+    /// Never give the processor away: the lowest latency, for a core of one's own.
+    Spin,
+    /// Sleep at once.
+    Park,
+}
+
+/// A handle's way of waiting.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Waiting {
+    pub(crate) strategy: Wait,
+    pub(crate) interrupt: Option<Arc<AtomicBool>>,
+}
+
+impl Waiting {
+    pub(crate) fn interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+}

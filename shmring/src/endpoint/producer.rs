@@ -1,0 +1,314 @@
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::error::{AttachError, SendError};
+use super::options::{Wait, Waiting};
+use super::owner::Role;
+use super::region::{Health, LANE, Region, Seat, damage};
+use crate::layout::record::{KNOWN_FLAGS, UNTERMINATED};
+use crate::layout::{Word, blocks::LaneState};
+use crate::region::{Mapping, SleepWord};
+use crate::ring::{Claim, Corrupt, Fault, Memory, Writer, sleep};
+
+/// Sends messages into a region.
+///
+/// Dropping it closes the stream: the consumer gets the end after the last
+/// message. Not so while the thread panics, and not after
+/// [`abandon`](Producer::abandon): the consumer then learns that this producer
+/// died.
+///
+/// The try forms never block and make no system call but to wake a sleeping
+/// consumer; [`send`](Producer::send) and its kin wait for room.
+#[derive(Debug)]
+pub struct Producer {
+    writer: Writer<Mapping>,
+    state: LaneState,
+    /// The first impossible word that was seen: final.
+    corrupt: Option<Corrupt>,
+    abandoned: bool,
+    pub(crate) waiting: Waiting,
+    seat: Seat,
+}
+
+/// Bits that travel with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// No bit set.
+    pub const NONE: Flags = Flags(0);
+    /// The input ended without the terminator that its framing asks for.
+    pub const UNTERMINATED: Flags = Flags(UNTERMINATED);
+
+    pub(crate) fn from_bits(bits: u8) -> Flags {
+        Flags(bits & KNOWN_FLAGS)
+    }
+
+    /// True if every bit of `other` is set.
+    pub fn contains(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl Producer {
+    pub(crate) fn attach(region: &Region) -> Result<Producer, AttachError> {
+        let mut seat = region.take(Role::Producer(LANE))?;
+        let memory = seat.mapping();
+        let corrupt = |value| damage(Corrupt { fault: Fault::State, position: 0, value });
+        let word = memory.load_acquire(Word::State);
+        let state = LaneState::decode(word).ok_or_else(|| corrupt(word))?.opened();
+
+        let writer = Writer::take_over(memory, region.shape()).map_err(damage)?;
+        let memory = writer.memory();
+        // A dead sleeper's bit and a dead waiter's wish go with it.
+        sleep::reset(memory.sleep_word(SleepWord::Producer));
+        memory.store(Word::WantedHead, memory.load(Word::Head));
+        seat.sign(memory);
+        memory.store_release(Word::State, state.encode()); // STATE
+        Ok(Producer { writer, state, corrupt: None, abandoned: false, waiting: Waiting::default(), seat })
+    }
+
+    /// Chooses how blocking calls wait. The usual is [`Wait::Adaptive`].
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.waiting.strategy = wait;
+    }
+
+    /// Has blocking calls return [`SendError::Interrupted`] soon after `flag`
+    /// is set, for instance by a signal handler.
+    pub fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
+        self.waiting.interrupt = Some(flag);
+    }
+
+    /// Sends a message if there is room for it now. Afterwards it is the
+    /// consumer's, whatever becomes of this process.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], [`SendError::TooLarge`], [`SendError::Damaged`];
+    /// the ring is as it was.
+    #[inline]
+    pub fn try_send(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        self.try_send_with(payload, Flags::NONE)
+    }
+
+    /// [`try_send`](Self::try_send) with flags.
+    #[inline]
+    pub fn try_send_with(&mut self, payload: &[u8], flags: Flags) -> Result<(), SendError> {
+        self.claim(payload.len())?;
+        self.writer.write(0, payload);
+        self.writer.stage(flags.0, payload.len());
+        self.publish();
+        Ok(())
+    }
+
+    /// Reserves room for a message of up to `max_len` bytes, to be written in
+    /// place and committed. Nothing is visible before; dropping the grant
+    /// leaves no trace.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
+    pub fn try_reserve(&mut self, max_len: usize) -> Result<Grant<'_>, SendError> {
+        self.claim(max_len)?;
+        Ok(Grant { producer: self, max_len, len: 0 })
+    }
+
+    /// Starts a batch: messages that become visible together, at one instant.
+    /// Dropping it unpublished leaves no trace.
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch { producer: self }
+    }
+
+    /// Closes the stream: the consumer gets the end after the last message.
+    /// Never waits.
+    pub fn close(self) {}
+
+    /// Leaves without closing: the consumer gets what was sent, and learns
+    /// that this producer died.
+    pub fn abandon(mut self) {
+        self.abandoned = true;
+    }
+
+    /// The sequence that the next message takes. Goes on across restarts.
+    pub fn sequence(&self) -> u64 {
+        self.writer.sequence()
+    }
+
+    /// The longest message in bytes.
+    pub fn max_message(&self) -> usize {
+        self.writer.shape().max_len() as usize
+    }
+
+    #[inline]
+    pub(crate) fn claim(&mut self, len: usize) -> Result<(), SendError> {
+        if let Some(corrupt) = self.corrupt {
+            return Err(damage(corrupt).into());
+        }
+        self.writer.claim(len).map_err(|claim| match claim {
+            Claim::Full => SendError::Full,
+            Claim::TooLarge => SendError::TooLarge { len, max: self.max_message() },
+            Claim::Corrupt(corrupt) => damage(*self.corrupt.insert(corrupt)).into(),
+        })
+    }
+
+    /// Publishes what is staged and wakes the consumer if it sleeps.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        self.writer.publish();
+        sleep::wake(self.memory().sleep_word(SleepWord::Consumer), || true);
+    }
+
+    pub(crate) fn has_staged(&self) -> bool {
+        self.writer.staged() > 0
+    }
+
+    #[inline]
+    fn memory(&self) -> &Mapping {
+        self.writer.memory()
+    }
+
+    /// Tells the consumer from which head position on there is room enough;
+    /// with `None`, that nobody waits.
+    pub(crate) fn announce_want(&self, len: Option<usize>) {
+        let memory = self.memory();
+        let wanted = len.map_or_else(|| memory.load(Word::Head), |len| self.writer.head_wanted(len));
+        memory.store_release(Word::WantedHead, wanted); // WANT
+    }
+
+    /// Sleeps until there is room for `len` bytes, woken, or `at_most`.
+    pub(crate) fn doze(&self, len: usize, at_most: std::time::Duration) {
+        let memory = self.memory();
+        let room = || memory.load_acquire(Word::Head).wrapping_sub(self.writer.head_needed(len)) as i64 >= 0;
+        sleep::sleep(memory.sleep_word(SleepWord::Producer), at_most, room);
+    }
+
+    /// What a waiting producer asks the kernel once a period.
+    pub(crate) fn recheck(&self) -> Result<(), SendError> {
+        match self.seat.health() {
+            Health::Whole => Ok(()),
+            Health::Removed => Err(SendError::Removed),
+            Health::Truncated => Err(SendError::Truncated),
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if self.abandoned || self.corrupt.is_some() || std::thread::panicking() {
+            return;
+        }
+        self.writer.abort();
+        if self.writer.end().is_err() {
+            return;
+        }
+        self.memory().store_release(Word::State, self.state.closed().encode()); // STATE
+        sleep::wake(self.memory().sleep_word(SleepWord::Consumer), || true);
+    }
+}
+
+/// Room in the ring for one message: see [`Producer::try_reserve`].
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("orders.ring");
+/// # let region = shmring::Region::create(&path)?;
+/// use std::io::Write;
+/// let mut producer = region.producer()?;
+/// let mut grant = producer.try_reserve(100)?;
+/// write!(grant, "{} {}", "one", 2)?;
+/// grant.commit();
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use = "a grant that is dropped sends nothing"]
+pub struct Grant<'a> {
+    producer: &'a mut Producer,
+    max_len: usize,
+    len: usize,
+}
+
+impl Grant<'_> {
+    /// Bytes written so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if nothing is written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that can still be written.
+    pub fn remaining(&self) -> usize {
+        self.max_len - self.len
+    }
+
+    /// Sends what was written as one message.
+    pub fn commit(self) {
+        self.producer.writer.stage(0, self.len);
+        self.producer.publish();
+    }
+}
+
+/// Appends; what exceeds the room that was reserved is not taken, so that
+/// `write_all` and `write!` fail with [`io::ErrorKind::WriteZero`].
+impl Write for Grant<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(self.remaining());
+        self.producer.writer.write(self.len, &bytes[..taken]);
+        self.len += taken;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Messages that become visible together: see [`Producer::batch`].
+#[derive(Debug)]
+#[must_use = "a batch that is dropped sends nothing"]
+pub struct Batch<'a> {
+    pub(crate) producer: &'a mut Producer,
+}
+
+impl Batch<'_> {
+    /// Adds a message if there is room for it now.
+    ///
+    /// # Errors
+    /// As [`Producer::try_send`]; what was added before is still in the batch.
+    #[inline]
+    pub fn try_push(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        self.try_push_with(payload, Flags::NONE)
+    }
+
+    /// [`try_push`](Self::try_push) with flags.
+    #[inline]
+    pub fn try_push_with(&mut self, payload: &[u8], flags: Flags) -> Result<(), SendError> {
+        self.producer.claim(payload.len())?;
+        self.producer.writer.write(0, payload);
+        self.producer.writer.stage(flags.0, payload.len());
+        Ok(())
+    }
+
+    /// Messages in the batch.
+    pub fn len(&self) -> u64 {
+        self.producer.writer.staged()
+    }
+
+    /// True if there is no message in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes all of them visible at once.
+    pub fn publish(self) {
+        self.producer.publish();
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.producer.writer.abort();
+    }
+}

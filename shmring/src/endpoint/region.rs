@@ -1,0 +1,399 @@
+//! Regions: create, open, remove.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::error::{AttachError, CreateError, Damage, OpenError, RemoveError};
+use super::options::{RegionOptions, Schema};
+use super::owner::{self, Role};
+use crate::layout::blocks::{extent, lane};
+use crate::layout::header::{self, Header, MAX_SCHEMA_NAME};
+use crate::layout::{CodecId, Geometry, GeometryError, Order, Refusal};
+use crate::os::{file, identity, lock};
+use crate::region::{Mapping, fresh_lane};
+use crate::ring::{Corrupt, Shape};
+
+/// A region: a file that a producer and a consumer attach to. Has a
+/// description of the file, but no role in it; dropping it changes nothing.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("orders.ring");
+/// use shmring::{Read, Region};
+///
+/// let region = Region::open_or_create(&path)?;
+/// let mut producer = region.producer()?;
+/// let mut consumer = region.consumer()?;
+/// producer.send(b"hello")?;
+/// match consumer.read()? {
+///     Read::Message(message) => assert_eq!(message.payload, b"hello"),
+///     Read::Empty | Read::End(_) => unreachable!(),
+/// }
+/// consumer.commit();
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Region {
+    file: File,
+    path: PathBuf,
+    header: Header,
+}
+
+/// How often open-or-create goes round when others create and remove the
+/// region at the same time.
+const ROUNDS: usize = 100;
+
+impl Region {
+    /// Creates a region with the usual options: see [`RegionOptions::create`].
+    pub fn create(path: impl AsRef<Path>) -> Result<Region, CreateError> {
+        RegionOptions::new().create(path)
+    }
+
+    /// Opens a region: see [`RegionOptions::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Region, OpenError> {
+        RegionOptions::new().open(path)
+    }
+
+    /// Opens a region, or creates it: see [`RegionOptions::open_or_create`].
+    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Region, OpenError> {
+        RegionOptions::new().open_or_create(path)
+    }
+
+    /// Removes the region at `path`, if nobody is attached to it. Who opened
+    /// it and has not attached yet will be told that it was removed.
+    ///
+    /// # Errors
+    /// [`RemoveError::InUse`] names who is attached. A file that does not
+    /// begin like a region is left alone.
+    pub fn remove(path: impl AsRef<Path>) -> Result<(), RemoveError> {
+        let path = path.as_ref();
+        let owned = || path.to_owned();
+        let io = |source| RemoveError::Io { path: owned(), source };
+        let file = file::open_regular(path, true).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => RemoveError::NotFound { path: owned() },
+            io::ErrorKind::InvalidInput => RemoveError::NotARegion { path: owned() },
+            _ => io(e),
+        })?;
+        let (page, file_len) = first_page(&file).map_err(io)?;
+        if !header::has_magic(&page) {
+            return Err(RemoveError::NotARegion { path: owned() });
+        }
+        if !lock::try_take(&file, lock::Role::All).map_err(io)? {
+            let geometry = Header::verify(&page, file_len).ok().map(|h| h.geometry);
+            return Err(RemoveError::InUse { path: owned(), users: users(&file, geometry) });
+        }
+        if file::is_at(&file, path).map_err(io)? {
+            fs::remove_file(path).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches as the producer, behind the last message of whoever was it
+    /// before. Dropping the handle closes the stream.
+    ///
+    /// # Errors
+    /// [`AttachError::Busy`] names the producer that is there.
+    pub fn producer(&self) -> Result<super::Producer, AttachError> {
+        super::Producer::attach(self)
+    }
+
+    /// Attaches as the consumer, at the first message that was not committed.
+    ///
+    /// # Errors
+    /// [`AttachError::Busy`] names the consumer that is there.
+    pub fn consumer(&self) -> Result<super::Consumer, AttachError> {
+        super::Consumer::attach(self)
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the ring.
+    pub fn capacity(&self) -> u64 {
+        self.header.geometry.capacity()
+    }
+
+    /// The longest message in bytes: the capacity less at most 256.
+    pub fn max_message(&self) -> usize {
+        self.shape().max_len() as usize
+    }
+
+    /// The codec that the payloads are in.
+    pub fn codec(&self) -> CodecId {
+        self.header.codec
+    }
+
+    /// What the payloads mean.
+    pub fn schema(&self) -> Schema {
+        schema_of(&self.header)
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        shape_of(&self.header.geometry)
+    }
+
+    /// Takes a role: a description of its own, its lock, and the lane mapped.
+    pub(crate) fn take(&self, role: Role) -> Result<Seat, AttachError> {
+        let geometry = self.header.geometry;
+        let file = lock::reopen(&self.file)?;
+        if !lock::try_take(&file, role.lock())? {
+            let owner = owner::read(&file, &geometry, role);
+            return Err(AttachError::Busy { role, owner });
+        }
+        // With the lock in hand nobody can remove it any more.
+        let found = file.metadata()?;
+        if found.nlink() == 0 {
+            return Err(AttachError::Removed);
+        }
+        if found.len() != geometry.file_len() {
+            return Err(AttachError::Truncated { found: found.len() });
+        }
+        let mapping = Mapping::new(&file, &geometry, LANE)?;
+        Ok(Seat { file, geometry, mapping: Some(mapping), role })
+    }
+}
+
+/// The one lane of format 1.0 as this version uses it.
+pub(crate) const LANE: u32 = 0;
+
+/// A role that is held.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// Its description holds the lock.
+    pub(crate) file: File,
+    pub(crate) geometry: Geometry,
+    mapping: Option<Mapping>,
+    role: Role,
+}
+
+impl Seat {
+    /// The mapping, handed out once.
+    pub(crate) fn mapping(&mut self) -> Mapping {
+        self.mapping.take().expect("a seat's mapping is taken once")
+    }
+
+    /// Says for people who holds the role.
+    pub(crate) fn sign(&self, mapping: &Mapping) {
+        mapping.write_owner(self.role.slot_offset(&self.geometry), owner::own_words());
+    }
+
+    /// What has become of the file: asked while waiting.
+    pub(crate) fn health(&self) -> Health {
+        match self.file.metadata() {
+            Ok(found) if found.len() < self.geometry.file_len() => Health::Truncated,
+            Ok(found) if found.nlink() == 0 => Health::Removed,
+            _ => Health::Whole,
+        }
+    }
+}
+
+/// What has become of a region's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    Whole,
+    Truncated,
+    Removed,
+}
+
+impl RegionOptions {
+    /// Creates a region: it appears whole, with all its space reserved and
+    /// mode 0600, or not at all.
+    ///
+    /// # Errors
+    /// [`CreateError::Exists`] if there is anything at `path`;
+    /// [`CreateError::NoSpace`] now instead of a signal later.
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<Region, CreateError> {
+        let path = path.as_ref();
+        let header = self.header()?;
+        let geometry = header.geometry;
+        let mut control = vec![0; lane::STRIDE];
+        for (word, value) in fresh_lane(header.start_position, header.start_sequence) {
+            control[word.offset()..word.offset() + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        lane::READY.put(&mut control, &1u64.to_le_bytes());
+        let mut extents = vec![0; extent::STRIDE];
+        extent::FIRST_POSITION.put(&mut extents, &header.start_position.to_le_bytes());
+        extent::FILE_OFFSET.put(&mut extents, &geometry.data_offset(LANE).to_le_bytes());
+        extent::CAPACITY.put(&mut extents, &geometry.capacity().to_le_bytes());
+        let start = [
+            (geometry.lane_offset(LANE), control),
+            (geometry.extent_offset(LANE), extents),
+            (0, header.encode()),
+        ];
+
+        let owned = || path.to_owned();
+        let file =
+            file::create_whole(path, geometry.file_len(), 0o600, &start).map_err(|e| match e.kind() {
+                io::ErrorKind::AlreadyExists => CreateError::Exists { path: owned() },
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                    CreateError::NoSpace { path: owned(), needed: geometry.file_len() }
+                }
+                _ => CreateError::Io { path: owned(), source: e },
+            })?;
+        if let Ok(Some(file_system)) = file::unsuitable_file_system(&file) {
+            let _ = fs::remove_file(path);
+            return Err(CreateError::FileSystem { path: owned(), file_system });
+        }
+        Ok(Region { file, path: owned(), header })
+    }
+
+    /// Opens a region. The time does not depend on its size.
+    ///
+    /// # Errors
+    /// [`OpenError::Differs`] if an option was given that the region does not
+    /// have; [`OpenError::Refused`] if the file is no region that can be used.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Region, OpenError> {
+        let path = path.as_ref();
+        let owned = || path.to_owned();
+        let io = |source| OpenError::Io { path: owned(), source };
+        let file = file::open_regular(path, true).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => OpenError::NotFound { path: owned() },
+            io::ErrorKind::PermissionDenied => OpenError::Permission { path: owned() },
+            io::ErrorKind::InvalidInput => OpenError::NotAFile { path: owned() },
+            _ => io(e),
+        })?;
+        let (page, file_len) = first_page(&file).map_err(io)?;
+        let refused = |source| OpenError::Refused { path: owned(), source };
+        let header = Header::verify(&page, file_len).map_err(refused)?;
+        check_extent(&file, &header).map_err(io)?.map_err(refused)?;
+        if let Some(file_system) = file::unsuitable_file_system(&file).map_err(io)? {
+            return Err(OpenError::FileSystem { path: owned(), file_system });
+        }
+        self.compare(path, &header)?;
+        Ok(Region { file, path: owned(), header })
+    }
+
+    /// Opens the region, or creates it if there is none; any number of
+    /// processes may do so at once.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) and [`create`](Self::create).
+    pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Region, OpenError> {
+        let path = path.as_ref();
+        // What could never be created is refused even if a region is there.
+        self.header().map_err(OpenError::Create)?;
+        for round in 1.. {
+            match self.open(path) {
+                Err(OpenError::NotFound { .. }) => {}
+                opened => return opened,
+            }
+            match self.create(path) {
+                Err(CreateError::Exists { .. }) if round < ROUNDS => {}
+                created => return Ok(created?),
+            }
+        }
+        unreachable!("the rounds end with a result")
+    }
+
+    fn header(&self) -> Result<Header, CreateError> {
+        let schema = self.schema.clone().unwrap_or_default();
+        if schema.name.len() > MAX_SCHEMA_NAME || schema.name.contains('\0') {
+            return Err(CreateError::SchemaName { name: schema.name });
+        }
+        let record_align = self.record_align.unwrap_or(Self::DEFAULT_RECORD_ALIGN);
+        let geometry = Geometry::plan(self.capacity.unwrap_or(Self::DEFAULT_CAPACITY), record_align, 1)?;
+        let start_position = self.start_position;
+        if !start_position.is_multiple_of(record_align) {
+            return Err(GeometryError::StartPosition { start_position, record_align }.into());
+        }
+        let mut region_id = [0; 16];
+        // An id of zeros would be as good for everything but telling two apart.
+        let _ = getrandom::fill(&mut region_id);
+        Ok(Header {
+            geometry,
+            region_id,
+            created_ns: identity::now_ns(),
+            start_position,
+            start_sequence: self.start_sequence,
+            order: Order::Fifo,
+            codec: self.codec.unwrap_or(CodecId::BYTES),
+            type_fingerprint: schema.fingerprint(),
+            schema_name: schema.name,
+        })
+    }
+
+    /// Refuses what was asked for and is not so.
+    fn compare(&self, path: &Path, header: &Header) -> Result<(), OpenError> {
+        let differs = |option, asked: &dyn ToString, found: &dyn ToString| OpenError::Differs {
+            path: path.to_owned(),
+            option,
+            asked: asked.to_string(),
+            found: found.to_string(),
+        };
+        let found = &header.geometry;
+        match self.capacity {
+            Some(asked) if asked != found.capacity() => {
+                return Err(differs("capacity", &asked, &found.capacity()));
+            }
+            _ => {}
+        }
+        match self.record_align {
+            Some(asked) if asked != found.record_align() => {
+                return Err(differs("record alignment", &asked, &found.record_align()));
+            }
+            _ => {}
+        }
+        match self.codec {
+            Some(asked) if asked != header.codec => return Err(differs("codec", &asked, &header.codec)),
+            _ => {}
+        }
+        match &self.schema {
+            Some(asked) if *asked != schema_of(header) || asked.fingerprint() != header.type_fingerprint => {
+                Err(differs("schema", asked, &schema_of(header)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn schema_of(header: &Header) -> Schema {
+    Schema { name: header.schema_name.clone(), version: header.type_fingerprint as u32 }
+}
+
+pub(crate) fn shape_of(geometry: &Geometry) -> Shape {
+    Shape { capacity: geometry.capacity(), align: geometry.record_align() }
+}
+
+pub(crate) fn damage(what: Corrupt) -> Damage {
+    Damage { lane: LANE, what }
+}
+
+/// The header's bytes, as many as there are, and the length of the file.
+pub(crate) fn first_page(file: &File) -> io::Result<(Vec<u8>, u64)> {
+    let file_len = file.metadata()?.len();
+    let mut page = vec![0; file_len.min(header::LEN as u64) as usize];
+    file.read_exact_at(&mut page, 0)?;
+    Ok((page, file_len))
+}
+
+/// Format 1.0 has one extent a lane, where the geometry says.
+fn check_extent(file: &File, header: &Header) -> io::Result<Result<(), Refusal>> {
+    let g = &header.geometry;
+    let mut table = [0; extent::STRIDE];
+    file.read_exact_at(&mut table, g.extent_offset(LANE))?;
+    for (field, expected) in [
+        (extent::FIRST_POSITION, header.start_position),
+        (extent::FILE_OFFSET, g.data_offset(LANE)),
+        (extent::CAPACITY, g.capacity()),
+    ] {
+        let value = field.u64(&table);
+        if value != expected {
+            return Ok(Err(Refusal::Field { field: field.name, value }));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Everybody who is attached.
+fn users(file: &File, geometry: Option<Geometry>) -> Vec<(Role, Option<super::Owner>)> {
+    [Role::Consumer, Role::Producer(LANE)]
+        .into_iter()
+        .filter(|role| lock::is_taken(file, role.lock()).unwrap_or(false))
+        .map(|role| (role, geometry.and_then(|g| owner::read(file, &g, role))))
+        .collect()
+}

@@ -1,0 +1,330 @@
+//! The blocks that change while a region is in use: control, lane, owner, extent.
+//!
+//! Every place has one access width for its whole life: 64-bit words, except
+//! the two sleep words, which are 32 bits and alone in their 128 bytes. What
+//! different processes write is 128 bytes apart (two cache lines, because
+//! processors fetch them in pairs).
+
+use super::field::{Field, well_placed};
+
+/// Distance in bytes between words that different processes write.
+pub const SEPARATION: usize = 128;
+
+/// The region-wide block, one page.
+pub mod control {
+    use super::*;
+
+    /// Bytes.
+    pub const LEN: usize = 0x1000;
+
+    /// The consumer's sleep word, u32: every producer wakes this one.
+    pub const CONSUMER_SLEEP: Field = Field::new("consumer_sleep", 0x000, 4);
+    /// Counts consumer attaches.
+    pub const CONSUMER_EPOCH: Field = Field::new("consumer_epoch", 0x080, 8);
+
+    /// All fields of format 1.0, ascending.
+    pub const FIELDS: &[Field] = &[CONSUMER_SLEEP, CONSUMER_EPOCH];
+    const _: () = assert!(well_placed(FIELDS, LEN));
+}
+
+/// A lane's control block.
+pub mod lane {
+    use super::*;
+
+    /// Bytes from one lane's block to the next.
+    pub const STRIDE: usize = 0x800;
+
+    // The producer's line.
+    pub(crate) const CHECK_GENERATION: Field = Field::new("check_generation", 0x000, 8);
+    pub(crate) const CHECK_TAIL_A: Field = Field::new("check_tail_a", 0x008, 8);
+    pub(crate) const CHECK_SEQUENCE_A: Field = Field::new("check_sequence_a", 0x010, 8);
+    pub(crate) const CHECK_BYTES_A: Field = Field::new("check_bytes_a", 0x018, 8);
+    pub(crate) const CHECK_TAIL_B: Field = Field::new("check_tail_b", 0x020, 8);
+    pub(crate) const CHECK_SEQUENCE_B: Field = Field::new("check_sequence_b", 0x028, 8);
+    pub(crate) const CHECK_BYTES_B: Field = Field::new("check_bytes_b", 0x030, 8);
+    /// Where the next record will go: a hint for people, never trusted.
+    pub const TAIL_HINT: Field = Field::new("tail_hint", 0x038, 8);
+    /// The sequence of the next message: a hint for people, never trusted.
+    pub const SEQUENCE_HINT: Field = Field::new("sequence_hint", 0x040, 8);
+
+    // The consumer's line.
+    /// Everything before this position is free for the producer.
+    pub const HEAD: Field = Field::new("head", 0x080, 8);
+    pub(crate) const HEAD_GENERATION: Field = Field::new("head_generation", 0x088, 8);
+    pub(crate) const HEAD_POSITION_A: Field = Field::new("head_position_a", 0x090, 8);
+    pub(crate) const HEAD_SEQUENCE_A: Field = Field::new("head_sequence_a", 0x098, 8);
+    pub(crate) const HEAD_POSITION_B: Field = Field::new("head_position_b", 0x0A0, 8);
+    pub(crate) const HEAD_SEQUENCE_B: Field = Field::new("head_sequence_b", 0x0A8, 8);
+
+    /// The producer's sleep word, u32: the consumer wakes it when there is room.
+    pub const PRODUCER_SLEEP: Field = Field::new("producer_sleep", 0x100, 4);
+
+    // Seldom written.
+    /// Who had the lane last and how that ended: see [`super::LaneState`].
+    pub const STATE: Field = Field::new("state", 0x180, 8);
+    /// The head position that a blocked producer waits for.
+    pub(crate) const WANTED_HEAD: Field = Field::new("wanted_head", 0x188, 8);
+    /// 1 once the lane's data has its disk or memory space.
+    pub const READY: Field = Field::new("ready", 0x190, 8);
+
+    /// All fields of format 1.0, ascending.
+    pub const FIELDS: &[Field] = &[
+        CHECK_GENERATION,
+        CHECK_TAIL_A,
+        CHECK_SEQUENCE_A,
+        CHECK_BYTES_A,
+        CHECK_TAIL_B,
+        CHECK_SEQUENCE_B,
+        CHECK_BYTES_B,
+        TAIL_HINT,
+        SEQUENCE_HINT,
+        HEAD,
+        HEAD_GENERATION,
+        HEAD_POSITION_A,
+        HEAD_SEQUENCE_A,
+        HEAD_POSITION_B,
+        HEAD_SEQUENCE_B,
+        PRODUCER_SLEEP,
+        STATE,
+        WANTED_HEAD,
+        READY,
+    ];
+    const _: () = {
+        assert!(well_placed(FIELDS, STRIDE));
+        assert!(SEQUENCE_HINT.end() <= SEPARATION);
+        assert!(HEAD.offset == SEPARATION && HEAD_SEQUENCE_B.end() <= 2 * SEPARATION);
+        assert!(PRODUCER_SLEEP.offset == 2 * SEPARATION && STATE.offset == 3 * SEPARATION);
+    };
+}
+
+/// An owner slot: who holds a role. For people, never evidence; slot 0 is the
+/// consumer's, slot 1 + i is that of lane i's producer.
+pub mod owner {
+    use super::*;
+
+    /// Bytes from one slot to the next.
+    pub const STRIDE: usize = 128;
+
+    /// Process id in its own pid namespace.
+    pub const PID: Field = Field::new("pid", 0x00, 8);
+    /// Inode of that pid namespace.
+    pub const PID_NAMESPACE: Field = Field::new("pid_namespace", 0x08, 8);
+    /// Start time of the process in clock ticks after boot.
+    pub const START_TICKS: Field = Field::new("start_ticks", 0x10, 8);
+    /// Effective user id.
+    pub const UID: Field = Field::new("uid", 0x18, 8);
+    /// The first 16 bytes of the command's name.
+    pub const COMMAND: Field = Field::new("command", 0x20, 16);
+    /// When it attached, in nanoseconds since 1970.
+    pub const ATTACHED_NS: Field = Field::new("attached_ns", 0x30, 8);
+
+    /// All fields of format 1.0, ascending.
+    pub const FIELDS: &[Field] = &[PID, PID_NAMESPACE, START_TICKS, UID, COMMAND, ATTACHED_NS];
+    const _: () = assert!(well_placed(FIELDS, STRIDE));
+}
+
+/// A lane's extent table: where its data lies. Format 1.0 uses the first entry.
+pub mod extent {
+    use super::*;
+
+    /// Bytes from one lane's table to the next: 8 entries of 32 bytes.
+    pub const STRIDE: usize = 256;
+
+    /// The position of the extent's first byte.
+    pub const FIRST_POSITION: Field = Field::new("first_position", 0x00, 8);
+    /// Bytes from the start of the file.
+    pub const FILE_OFFSET: Field = Field::new("file_offset", 0x08, 8);
+    /// Bytes.
+    pub const CAPACITY: Field = Field::new("capacity", 0x10, 8);
+
+    /// All fields of format 1.0, ascending.
+    pub const FIELDS: &[Field] = &[FIRST_POSITION, FILE_OFFSET, CAPACITY];
+    const _: () = assert!(well_placed(FIELDS, STRIDE));
+}
+
+/// One of two slots that are written in turn, so that one is always whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// Valid while the generation is even.
+    A,
+    /// Valid while the generation is odd.
+    B,
+}
+
+impl Slot {
+    /// The slot that `generation` makes valid.
+    #[inline(always)]
+    pub fn of(generation: u64) -> Slot {
+        if generation.is_multiple_of(2) { Slot::A } else { Slot::B }
+    }
+}
+
+/// The 64-bit words of a lane's control block that the ring works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Which check-point slot is valid.
+    CheckGeneration,
+    /// A position that the true tail is at or after.
+    CheckTail(Slot),
+    /// The sequence at that position.
+    CheckSequence(Slot),
+    /// Payload bytes ever published before that position.
+    CheckBytes(Slot),
+    /// See [`lane::TAIL_HINT`].
+    TailHint,
+    /// See [`lane::SEQUENCE_HINT`].
+    SequenceHint,
+    /// See [`lane::HEAD`].
+    Head,
+    /// Which commit slot is valid.
+    HeadGeneration,
+    /// The committed position.
+    HeadPosition(Slot),
+    /// The sequence of the first message that is not committed.
+    HeadSequence(Slot),
+    /// See [`LaneState`].
+    State,
+    /// The head position that a blocked producer waits for.
+    WantedHead,
+}
+
+impl Word {
+    /// Bytes from the start of the lane's control block.
+    #[inline(always)]
+    pub const fn offset(self) -> usize {
+        match self {
+            Word::CheckGeneration => lane::CHECK_GENERATION.offset,
+            Word::CheckTail(Slot::A) => lane::CHECK_TAIL_A.offset,
+            Word::CheckTail(Slot::B) => lane::CHECK_TAIL_B.offset,
+            Word::CheckSequence(Slot::A) => lane::CHECK_SEQUENCE_A.offset,
+            Word::CheckSequence(Slot::B) => lane::CHECK_SEQUENCE_B.offset,
+            Word::CheckBytes(Slot::A) => lane::CHECK_BYTES_A.offset,
+            Word::CheckBytes(Slot::B) => lane::CHECK_BYTES_B.offset,
+            Word::TailHint => lane::TAIL_HINT.offset,
+            Word::SequenceHint => lane::SEQUENCE_HINT.offset,
+            Word::Head => lane::HEAD.offset,
+            Word::HeadGeneration => lane::HEAD_GENERATION.offset,
+            Word::HeadPosition(Slot::A) => lane::HEAD_POSITION_A.offset,
+            Word::HeadPosition(Slot::B) => lane::HEAD_POSITION_B.offset,
+            Word::HeadSequence(Slot::A) => lane::HEAD_SEQUENCE_A.offset,
+            Word::HeadSequence(Slot::B) => lane::HEAD_SEQUENCE_B.offset,
+            Word::State => lane::STATE.offset,
+            Word::WantedHead => lane::WANTED_HEAD.offset,
+        }
+    }
+}
+
+/// A lane's state word: `{epoch: 32, deaths: 24, phase: 8}` from the top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneState {
+    /// Counts producer attaches, wrapping.
+    pub epoch: u32,
+    /// Producers that were found dead without an end mark, wrapping at 24 bits.
+    pub deaths: u32,
+    /// Where the lane is in its life.
+    pub phase: Phase,
+}
+
+/// Where a lane is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// No producer ever attached.
+    Fresh = 0,
+    /// A producer attached and has not closed. Whether it lives its lock tells.
+    Open = 1,
+    /// The last producer closed.
+    Closed = 2,
+    /// The last producer died, and a consumer has taken note of it.
+    Dead = 3,
+}
+
+impl LaneState {
+    /// The word.
+    pub fn encode(self) -> u64 {
+        (self.epoch as u64) << 32 | (self.deaths as u64 & 0xFF_FFFF) << 8 | self.phase as u64
+    }
+
+    /// Takes a word apart; `None` for a phase that format 1.0 does not know.
+    pub fn decode(word: u64) -> Option<LaneState> {
+        let phase = match word as u8 {
+            0 => Phase::Fresh,
+            1 => Phase::Open,
+            2 => Phase::Closed,
+            3 => Phase::Dead,
+            _ => return None,
+        };
+        Some(LaneState { epoch: (word >> 32) as u32, deaths: (word >> 8) as u32 & 0xFF_FFFF, phase })
+    }
+
+    /// The state when a producer takes the lane: one that was open has died.
+    pub fn opened(self) -> LaneState {
+        let died = self.phase == Phase::Open;
+        LaneState { epoch: self.epoch.wrapping_add(1), deaths: self.deaths + died as u32, phase: Phase::Open }
+    }
+
+    /// The state after the producer's orderly end.
+    pub fn closed(self) -> LaneState {
+        LaneState { phase: Phase::Closed, ..self }
+    }
+
+    /// The state after a consumer took note of the producer's death.
+    pub fn died(self) -> LaneState {
+        LaneState { deaths: self.deaths + 1, phase: Phase::Dead, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_has_a_place_of_its_own() {
+        use Slot::{A, B};
+        let words = [
+            Word::CheckGeneration,
+            Word::CheckTail(A),
+            Word::CheckTail(B),
+            Word::CheckSequence(A),
+            Word::CheckSequence(B),
+            Word::CheckBytes(A),
+            Word::CheckBytes(B),
+            Word::TailHint,
+            Word::SequenceHint,
+            Word::Head,
+            Word::HeadGeneration,
+            Word::HeadPosition(A),
+            Word::HeadPosition(B),
+            Word::HeadSequence(A),
+            Word::HeadSequence(B),
+            Word::State,
+            Word::WantedHead,
+        ];
+        let mut offsets: Vec<_> = words.iter().map(|w| w.offset()).collect();
+        offsets.sort_unstable();
+        offsets.dedup();
+        assert_eq!(offsets.len(), words.len());
+        assert!(offsets.iter().all(|&o| o % 8 == 0 && o + 8 <= lane::STRIDE));
+    }
+
+    #[test]
+    fn a_state_comes_back_as_it_went_in() {
+        for phase in [Phase::Fresh, Phase::Open, Phase::Closed, Phase::Dead] {
+            let state = LaneState { epoch: u32::MAX, deaths: 0xFF_FFFF, phase };
+            assert_eq!(LaneState::decode(state.encode()), Some(state));
+        }
+        assert_eq!(LaneState::decode(4), None);
+    }
+
+    #[test]
+    fn a_lane_found_open_counts_a_death() {
+        let fresh = LaneState::decode(0).unwrap();
+        let open = fresh.opened();
+        assert_eq!((open.epoch, open.deaths, open.phase), (1, 0, Phase::Open));
+        assert_eq!(open.opened().deaths, 1);
+        assert_eq!(open.closed().opened().deaths, 0);
+        assert_eq!((open.died().deaths, open.died().opened().deaths), (1, 1));
+        let wrapped = LaneState { deaths: 0xFF_FFFF, ..open }.opened();
+        assert_eq!(LaneState::decode(wrapped.encode()).unwrap().deaths, 0);
+    }
+}

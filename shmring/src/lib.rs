@@ -1,0 +1,81 @@
+//! Messages between processes on one machine, through a ring buffer in shared
+//! memory.
+//!
+//! A [`Region`] is a file. A [`Producer`] and a [`Consumer`] attach to it by
+//! its path, in any order, in any two processes; either may be killed at any
+//! instruction and be started again, and goes on at the exact message.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("orders.ring");
+//! use shmring::{End, Read, Region};
+//!
+//! // One process:
+//! let mut producer = Region::open_or_create(&path)?.producer()?;
+//! producer.send(b"hello")?;
+//! producer.close();
+//!
+//! // Another:
+//! let mut consumer = Region::open_or_create(&path)?.consumer()?;
+//! loop {
+//!     match consumer.read()? {
+//!         Read::Message(m) => println!("{}: {:?}", m.sequence, m.payload),
+//!         Read::End(End::Closed) => break,
+//!         Read::End(End::Died { producer }) => panic!("{producer:?} died"),
+//!         Read::Empty => {}
+//!     }
+//!     consumer.commit();
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # What holds
+//!
+//! * A message that [`send`](Producer::send) returned `Ok` for is delivered,
+//!   whatever becomes of the producer. One whose send did not return is
+//!   delivered whole or not at all.
+//! * Messages come in order, each with its [sequence](Message::sequence),
+//!   without gaps, across restarts of both sides.
+//! * What a consumer [committed](Consumer::commit) is never delivered again;
+//!   what it read and did not commit is delivered to the next one.
+//! * A process that dies delays nobody. Whether it lives, the kernel says.
+//! * Whatever bytes another process writes into the region, the result is an
+//!   error, never undefined behaviour. (Truncating the file under its users
+//!   is the exception: the kernel answers with SIGBUS.)
+//!
+//! Not held: anything across a crash of the machine; anything after `fork` for
+//! a handle made before it, which only one of the two processes may use.
+//!
+//! # Rooms
+//!
+//! `os`, `layout`, `ring`, `region`, `endpoint`, `wait`, `codec`: a room uses
+//! those before it, never one after. ARCHITECTURE.md tells more.
+
+pub mod codec;
+mod endpoint;
+mod os;
+mod region;
+mod wait;
+
+/// The rooms below the public surface, for the proofs in `tests`. No promise
+/// of stability.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::layout;
+    pub use crate::region::Heap;
+    pub use crate::ring;
+}
+
+#[doc(hidden)]
+pub mod layout;
+#[doc(hidden)]
+pub mod ring;
+
+pub use endpoint::{
+    AttachError, Available, Batch, Consumer, CreateError, Damage, End, Flags, Grant, LaneStatus, Message,
+    NameError, OpenError, OwnedMessage, Owner, Producer, Read, ReadError, Region, RegionOptions, RemoveError,
+    Role, Schema, SendError, Status, Wait, path_of,
+};
+pub use layout::{CodecId, GeometryError, Refusal};
+pub use ring::{Corrupt, Fault};

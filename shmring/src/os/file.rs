@@ -1,0 +1,288 @@
+//! Files that appear whole or not at all.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::linkat;
+
+use super::lock::{self, Role};
+
+/// Space is reserved in pieces, so that a signal does not start it anew.
+const PIECE: u64 = 64 << 20;
+
+/// Makes a file of `len` bytes at `path`, all of them reserved, `start` at its
+/// beginning and zeros after, and gives it the name as the last step.
+/// `AlreadyExists` if there is something at `path`.
+pub(crate) fn create_whole(path: &Path, len: u64, mode: u32, start: &[(u64, Vec<u8>)]) -> io::Result<File> {
+    let folder = folder_of(path);
+    let fill = |file: &File| -> io::Result<()> {
+        fchmod(file, Mode::from_bits_truncate(mode))?;
+        file.set_len(len)?;
+        reserve(file, len)?;
+        start.iter().try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset))
+    };
+    let unnamed = OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+    match File::options().read(true).write(true).mode(mode).custom_flags(unnamed.bits()).open(folder) {
+        Ok(file) => {
+            if path.symlink_metadata().is_ok() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            fill(&file)?;
+            match give_name(&file, path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => create_beside(path, mode, &fill),
+                named => named.map(|()| file),
+            }
+        }
+        // The file system or the kernel has no unnamed files.
+        Err(e)
+            if matches!(
+                Errno::from_raw(e.raw_os_error().unwrap_or(0)),
+                Errno::EOPNOTSUPP | Errno::EISDIR
+            ) =>
+        {
+            create_beside(path, mode, &fill)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Makes the file under a temporary name in the same folder and moves it to
+/// `path`. Its creator holds a lock on it; a left-over without one is removed
+/// by the next creator.
+fn create_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>) -> io::Result<File> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    remove_left_overs(folder_of(path), name);
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let mut hidden = temporary_prefix(name);
+    hidden.push(format!("{:016x}.tmp", u64::from_le_bytes(random)));
+    let temporary = folder_of(path).join(hidden);
+
+    let file = File::options().read(true).write(true).create_new(true).mode(mode).open(&temporary)?;
+    let made = lock::try_take(&file, Role::Create).and_then(|_| fill(&file)).and_then(|()| {
+        // Unlike a rename, a link never replaces what is there.
+        fs::hard_link(&temporary, path)
+    });
+    fs::remove_file(&temporary)?;
+    made?;
+    // The lock belongs to the making; a fresh description has none.
+    lock::reopen(&file)
+}
+
+fn temporary_prefix(name: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    prefix
+}
+
+fn remove_left_overs(folder: &Path, name: &OsStr) {
+    let prefix = temporary_prefix(name);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let file_name = entry.file_name();
+        let random =
+            file_name.as_bytes().strip_prefix(prefix.as_bytes()).and_then(|n| n.strip_suffix(b".tmp"));
+        let ours = random.is_some_and(|r| r.len() == 16 && r.iter().all(u8::is_ascii_hexdigit));
+        if ours
+            && let Ok(file) = open_regular(&entry.path(), true)
+            && lock::try_take(&file, Role::Create).unwrap_or(false)
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Gives an unnamed file its name; `NotFound` if neither way is possible here.
+fn give_name(file: &File, path: &Path) -> io::Result<()> {
+    // Needs CAP_DAC_READ_SEARCH; without it the kernel says ENOENT.
+    match linkat(file, "", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH) {
+        Err(Errno::ENOENT | Errno::EPERM) => {}
+        named => return Ok(named?),
+    }
+    let proc = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no zero byte");
+    Ok(linkat(AT_FDCWD, proc.as_c_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?)
+}
+
+/// Reserves space, so that a full file system is an error now and not a
+/// signal at the first touch.
+fn reserve(file: &File, len: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let piece = PIECE.min(len - done);
+        match fallocate(file, FallocateFlags::empty(), done as i64, piece as i64) {
+            Ok(()) => done += piece,
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Opens a regular file, never a link's target, and never waits for a pipe's
+/// other side. `InvalidInput` for what is no regular file.
+pub(crate) fn open_regular(path: &Path, write: bool) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let opened = File::options().read(true).write(write).custom_flags(flags.bits()).open(path);
+    let file = opened.map_err(|e| match Errno::from_raw(e.raw_os_error().unwrap_or(0)) {
+        // A link, a directory, a pipe or device without another side.
+        Errno::ELOOP | Errno::EISDIR | Errno::ENXIO => io::ErrorKind::InvalidInput.into(),
+        _ => e,
+    })?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// True if `path` names the file that is open.
+pub(crate) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (open, named) = (file.metadata()?, fs::symlink_metadata(path)?);
+    Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
+}
+
+/// File systems on which locks or shared mappings do not reach every process.
+pub(crate) fn unsuitable_file_system(file: &File) -> io::Result<Option<&'static str>> {
+    use nix::sys::statfs::{FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, fstatfs};
+    const CIFS: i64 = 0xFF53_4D42;
+    const SMB2: i64 = 0xFE53_4D42;
+    const V9FS: i64 = 0x0102_1997;
+    let kind = fstatfs(file)?.filesystem_type();
+    Ok(match kind {
+        NFS_SUPER_MAGIC => Some("NFS"),
+        SMB_SUPER_MAGIC => Some("SMB"),
+        FUSE_SUPER_MAGIC => Some("FUSE"),
+        _ => match kind.0 as i64 {
+            CIFS | SMB2 => Some("SMB"),
+            V9FS => Some("9p"),
+            _ => None,
+        },
+    })
+}
+
+/// The folder that `path` is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a folder that only this user can use; one that is there already
+/// must be so. `Err(reason)` if it is not.
+pub(crate) fn private_folder(folder: PathBuf) -> io::Result<Result<PathBuf, &'static str>> {
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(&folder)?;
+    let refusal = if !found.is_dir() {
+        Some("it is not a folder")
+    } else if found.uid() != nix::unistd::geteuid().as_raw() {
+        Some("another user owns it")
+    } else if found.mode() & 0o022 != 0 {
+        Some("other users may write to it")
+    } else {
+        None
+    };
+    Ok(refusal.map_or(Ok(folder), Err))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Vec<(u64, Vec<u8>)> {
+        vec![(0, b"first".to_vec()), (4096, b"second".to_vec())]
+    }
+
+    fn check(path: &Path, folder: &Path) {
+        let bytes = fs::read(path).unwrap();
+        assert_eq!((bytes.len(), &bytes[..5], &bytes[4096..4102]), (65536, &b"first"[..], &b"second"[..]));
+        let found = fs::metadata(path).unwrap();
+        assert_eq!((found.mode() & 0o777, found.blocks() * 512), (0o640, 65536));
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "something was left behind");
+    }
+
+    #[test]
+    fn a_file_appears_whole_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        create_whole(&path, 65536, 0o640, &start()).unwrap();
+        check(&path, folder.path());
+        let again = create_whole(&path, 65536, 0o640, &[]).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        check(&path, folder.path());
+    }
+
+    #[test]
+    fn without_unnamed_files_it_appears_whole_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let fill = |file: &File| {
+            fchmod(file, Mode::from_bits_truncate(0o640))?;
+            file.set_len(65536)?;
+            reserve(file, 65536)?;
+            start().iter().try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset))
+        };
+        // A left-over of a creator that died, and one of a creator at work.
+        let dead = folder.path().join(".a.0123456789abcdef.tmp");
+        fs::write(&dead, b"half").unwrap();
+        let file = create_beside(&path, 0o640, &fill).unwrap();
+        check(&path, folder.path());
+        assert!(!lock::is_taken(&lock::reopen(&file).unwrap(), Role::Create).unwrap());
+
+        let busy = folder.path().join(".a.fedcba9876543210.tmp");
+        let at_work = File::create_new(&busy).unwrap();
+        assert!(lock::try_take(&at_work, Role::Create).unwrap());
+        let again = create_beside(&path, 0o640, &fill).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert!(busy.exists() && fs::read_dir(folder.path()).unwrap().count() == 2);
+    }
+
+    #[test]
+    fn a_failed_creation_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        assert!(create_whole(&path, u64::MAX / 4, 0o600, &[]).is_err());
+        let fails = |_: &File| Err(io::ErrorKind::StorageFull.into());
+        assert!(create_beside(&path, 0o600, &fails).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn links_folders_and_pipes_are_no_regular_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        fs::write(&target, b"x").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::from_bits_truncate(0o600)).unwrap();
+        assert!(open_regular(&target, true).is_ok());
+        assert!(open_regular(&link, true).is_err());
+        assert!(open_regular(folder.path(), false).is_err());
+        assert!(open_regular(&pipe, true).is_err());
+    }
+
+    #[test]
+    fn a_private_folder_is_made_or_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let private = folder.path().join("rings");
+        assert_eq!(private_folder(private.clone()).unwrap(), Ok(private.clone()));
+        assert_eq!(fs::metadata(&private).unwrap().mode() & 0o777, 0o700);
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(private_folder(private).unwrap(), Err("other users may write to it"));
+        let file = folder.path().join("file");
+        fs::write(&file, b"").unwrap();
+        assert_eq!(private_folder(file).unwrap(), Err("it is not a folder"));
+    }
+}

@@ -1,0 +1,101 @@
+//! Roles as locks: the kernel lets go of them when their holder is gone.
+//!
+//! Open file description locks, one byte a role, far beyond any file's end.
+//! A description is blind to its own locks, so every handle opens its own.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+const BASE: i64 = 1 << 62;
+const CONSUMER: i64 = 16;
+const LANE: i64 = 4096;
+/// Above the last lane's byte.
+const END: i64 = LANE + 1024;
+
+/// Who may do what: one holder each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Making or replacing what is at a path.
+    Create,
+    /// The consumer.
+    Consumer,
+    /// The producer of a lane.
+    Producer(u32),
+    /// Every consumer and producer there may be.
+    All,
+}
+
+impl Role {
+    fn range(self) -> (i64, i64) {
+        match self {
+            Role::Create => (BASE, 1),
+            Role::Consumer => (BASE + CONSUMER, 1),
+            Role::Producer(lane) => (BASE + LANE + lane as i64, 1),
+            Role::All => (BASE + CONSUMER, END - CONSUMER),
+        }
+    }
+
+    fn flock(self, kind: i32) -> libc::flock {
+        let (l_start, l_len) = self.range();
+        libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start,
+            l_len,
+            l_pid: 0,
+        }
+    }
+}
+
+/// Takes the role for as long as `file`'s description is open; false if
+/// another description has it. `file` is open for writing.
+pub(crate) fn try_take(file: &File, role: Role) -> io::Result<bool> {
+    let fcntl_arg = role.flock(libc::F_WRLCK);
+    loop {
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&fcntl_arg)) {
+            Ok(_) => return Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => return Ok(false),
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// True if another description than `file`'s has the role. Asks, takes nothing.
+pub(crate) fn is_taken(file: &File, role: Role) -> io::Result<bool> {
+    let mut flock = role.flock(libc::F_WRLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut flock))?;
+    Ok(flock.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// A description of its own for the file that `file` has open, whatever is at
+/// its path by now.
+pub(crate) fn reopen(file: &File) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).write(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_has_one_holder_and_ends_with_its_description() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let [first, second] = [(); 2].map(|()| reopen(file.as_file()).unwrap());
+        assert!(try_take(&first, Role::Producer(0)).unwrap());
+        assert!(!try_take(&second, Role::Producer(0)).unwrap());
+        assert!(is_taken(&second, Role::Producer(0)).unwrap());
+        assert!(!is_taken(&second, Role::Producer(1)).unwrap());
+        assert!(!is_taken(&second, Role::Consumer).unwrap());
+        assert!(!try_take(&second, Role::All).unwrap());
+        assert!(!is_taken(&first, Role::Producer(0)).unwrap(), "blind to its own");
+        drop(first);
+        assert!(try_take(&second, Role::All).unwrap());
+    }
+}

@@ -1,0 +1,13 @@
+//! What Linux gives: files that appear whole, mappings, locks, a place to
+//! sleep, and who a process is. Knows nothing of rings.
+//!
+//! The first of the two rooms with unsafe code; every block says why it holds.
+
+pub(crate) mod file;
+pub(crate) mod futex;
+pub(crate) mod identity;
+pub(crate) mod lock;
+pub(crate) mod mirror;
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("shmring needs Linux: open file description locks, futex, O_TMPFILE");

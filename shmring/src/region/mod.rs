@@ -1,0 +1,13 @@
+//! The seam between the ring's positions and real memory.
+//!
+//! The second of the two rooms with unsafe code: every access is bounded here,
+//! whatever position or length the ring asks for.
+
+mod copy;
+mod heap;
+mod mapping;
+mod sleep;
+
+pub use heap::Heap;
+pub(crate) use heap::fresh_lane;
+pub(crate) use mapping::{Mapping, SleepWord};

@@ -1,0 +1,30 @@
+//! The mapped sleep word.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::Duration;
+
+use crate::os::futex;
+use crate::ring::sleep::SleepCell;
+
+impl SleepCell for AtomicU32 {
+    #[inline(always)]
+    fn load(&self) -> u32 {
+        self.load(Ordering::Acquire)
+    }
+    fn store(&self, value: u32) {
+        self.store(value, Ordering::Release)
+    }
+    fn replace(&self, current: u32, new: u32) -> Result<(), u32> {
+        self.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).map(drop)
+    }
+    #[inline(always)]
+    fn fence(&self) {
+        fence(Ordering::SeqCst)
+    }
+    fn wait(&self, expected: u32, at_most: Duration) {
+        futex::wait(self, expected, at_most)
+    }
+    fn wake(&self) {
+        futex::wake(self)
+    }
+}

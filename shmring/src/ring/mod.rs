@@ -1,0 +1,42 @@
+//! The lane: a ring of variable-length records with one producer and one consumer.
+//!
+//! Only the algorithm, over an abstract [`Memory`]: no unsafe, no system call,
+//! no clock, no allocation. A mistake here may lose or tear a message but can
+//! not touch a byte outside the lane.
+//!
+//! ```text
+//!             head (consumer)              tail (producer)
+//!              v                            v
+//!  ... free ...[ header | payload ][ ...   ][ 0 ]... free ...
+//! ```
+//!
+//! * Positions are u64 and only grow (wrapping); a position's place is its low
+//!   bits. Records start at multiples of the record alignment.
+//! * **Invariant**: from head to tail lies a chain of whole records, and the
+//!   word at tail is 0.
+//! * A record is published by one store: payload, a zero word after it, then
+//!   its own header word. Killed before that store, the producer leaves
+//!   nothing; after it, a whole record.
+//! * The committed head moves by one store too, after the reader is done.
+//! * A new owner starts from the last check point (producer) or commit slot
+//!   (consumer) and believes nothing else.
+//!
+//! Orderings, by name:
+//!
+//! | name | release end | acquire end | if weaker |
+//! |---|---|---|---|
+//! | PUBLISH | header word, [`Writer::publish`] | header word, [`Reader::peek`], takeover | payload read before it is written |
+//! | FREE | head word, [`Reader::commit`] | head word, [`Writer::claim`] | payload overwritten while it is read |
+//! | CHECK | check generation | check generation, takeover | a torn check point |
+//! | COMMIT | head generation | head generation, takeover | a torn commit |
+
+mod memory;
+mod reader;
+mod shape;
+pub mod sleep;
+mod writer;
+
+pub use memory::Memory;
+pub use reader::{Reader, Record};
+pub use shape::{Corrupt, Fault, Shape};
+pub use writer::{Claim, Writer};

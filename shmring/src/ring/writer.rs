@@ -1,0 +1,279 @@
+use super::{Corrupt, Fault, Memory, Shape};
+use crate::layout::record::{self, HEADER_BYTES, Kind};
+use crate::layout::{Slot, Word};
+
+/// The producer's half of a lane.
+///
+/// A record is made in three steps: [`claim`](Writer::claim) room, write the
+/// payload, [`stage`](Writer::stage). Staged records become visible together,
+/// in one store, by [`publish`](Writer::publish).
+#[derive(Debug)]
+pub struct Writer<M> {
+    memory: M,
+    shape: Shape,
+    /// Published up to here.
+    tail: u64,
+    sequence: u64,
+    bytes: u64,
+    /// Staged up to here; `tail` when nothing is staged.
+    next: u64,
+    staged_messages: u64,
+    staged_bytes: u64,
+    /// The header that will publish all that is staged.
+    first_header: u64,
+    /// The last head seen; the true one is at or after it.
+    head: u64,
+    check_tail: u64,
+    generation: u64,
+}
+
+/// Why there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The consumer has to free bytes first.
+    Full,
+    /// The lane never accepts a payload of this length.
+    TooLarge,
+    /// The consumer's words are impossible.
+    Corrupt(Corrupt),
+}
+
+impl<M: Memory> Writer<M> {
+    /// Takes the lane over from whoever had it, at its exact end: nothing
+    /// published is lost, nothing unpublished appears. The caller holds the
+    /// lane's lock. Doing it twice is the same as doing it once.
+    pub fn take_over(memory: M, shape: Shape) -> Result<Writer<M>, Corrupt> {
+        let generation = memory.load_acquire(Word::CheckGeneration); // CHECK
+        let slot = Slot::of(generation);
+        let check_tail = memory.load(Word::CheckTail(slot));
+        let mut writer = Writer {
+            shape,
+            tail: check_tail,
+            sequence: memory.load(Word::CheckSequence(slot)),
+            bytes: memory.load(Word::CheckBytes(slot)),
+            next: check_tail,
+            staged_messages: 0,
+            staged_bytes: 0,
+            first_header: 0,
+            head: 0,
+            check_tail,
+            generation,
+            memory,
+        };
+        writer.walk_to_end()?;
+        // Only now: the consumer may be ahead of a stored tail.
+        let head = writer.memory.load_acquire(Word::Head); // FREE
+        if writer.tail.wrapping_sub(head) > shape.max_used() {
+            return Err(Corrupt { fault: Fault::Head, position: writer.tail, value: head });
+        }
+        writer.head = head;
+        writer.next = writer.tail;
+        writer.check_point();
+        writer.store_hints();
+        Ok(writer)
+    }
+
+    /// Steps over every record from the check point to the first zero header.
+    fn walk_to_end(&mut self) -> Result<(), Corrupt> {
+        let corrupt = |fault, position, value| Err(Corrupt { fault, position, value });
+        if !self.tail.is_multiple_of(self.shape.align) {
+            return corrupt(Fault::Position, self.tail, self.tail);
+        }
+        loop {
+            let word = self.memory.header_acquire(self.tail); // PUBLISH
+            if word == 0 {
+                return Ok(());
+            }
+            let Some(head) = record::decode(word) else {
+                return corrupt(Fault::Header, self.tail, word);
+            };
+            if !record::carries(head.sequence_low, self.sequence) {
+                return corrupt(Fault::Sequence, self.tail, word);
+            }
+            let after = self.tail.wrapping_add(self.shape.record_size(head.len as u64));
+            if after.wrapping_sub(self.check_tail) > self.shape.max_used() {
+                return corrupt(Fault::Length, self.tail, word);
+            }
+            self.tail = after;
+            if head.kind == Kind::Data {
+                self.sequence = self.sequence.wrapping_add(1);
+                self.bytes = self.bytes.wrapping_add(head.len as u64);
+            }
+        }
+    }
+
+    /// Finds room for a message of `len` bytes behind what is staged.
+    #[inline]
+    pub fn claim(&mut self, len: usize) -> Result<(), Claim> {
+        let len = len as u64;
+        if len > self.shape.max_len() {
+            return Err(Claim::TooLarge);
+        }
+        let end_mark = self.shape.record_size(0);
+        self.make_room(self.shape.record_size(len) + end_mark)
+    }
+
+    /// Finds room for `size` bytes of records behind `next`, and a zero word.
+    #[inline]
+    fn make_room(&mut self, size: u64) -> Result<(), Claim> {
+        let after = self.next.wrapping_add(size + HEADER_BYTES);
+        if after.wrapping_sub(self.head) > self.shape.capacity {
+            self.refresh_head().map_err(Claim::Corrupt)?;
+            if after.wrapping_sub(self.head) > self.shape.capacity {
+                return Err(Claim::Full);
+            }
+        }
+        // The bytes at a stored tail must not be overwritten while it is the
+        // one a takeover would start from.
+        if after.wrapping_sub(self.check_tail) > self.shape.capacity {
+            self.check_point();
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn refresh_head(&mut self) -> Result<(), Corrupt> {
+        let head = self.memory.load_acquire(Word::Head); // FREE
+        if head.wrapping_sub(self.head) > self.tail.wrapping_sub(self.head) {
+            return Err(Corrupt { fault: Fault::Head, position: self.tail, value: head });
+        }
+        self.head = head;
+        Ok(())
+    }
+
+    /// Writes payload bytes of the claimed message, from `offset` on. The
+    /// caller stays within the length that it claimed.
+    #[inline]
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        self.memory.write(self.next.wrapping_add(HEADER_BYTES + offset as u64), bytes);
+    }
+
+    /// Completes a message of `len` bytes, at most what was claimed; it is
+    /// not visible yet.
+    #[inline]
+    pub fn stage(&mut self, flags: u8, len: usize) {
+        self.stage_record(Kind::Data, flags, len);
+        self.staged_messages += 1;
+        self.staged_bytes += len as u64;
+    }
+
+    #[inline]
+    fn stage_record(&mut self, kind: Kind, flags: u8, len: usize) {
+        let sequence = self.sequence.wrapping_add(self.staged_messages);
+        let word = record::encode(kind, flags, len as u32, sequence);
+        if self.next == self.tail {
+            self.first_header = word;
+        } else {
+            self.memory.store_header(self.next, word);
+        }
+        self.next = self.next.wrapping_add(self.shape.record_size(len as u64));
+    }
+
+    /// Makes all that is staged visible, in one store.
+    #[inline]
+    pub fn publish(&mut self) {
+        if self.next == self.tail {
+            return;
+        }
+        self.memory.store_header(self.next, 0);
+        self.memory.store_header_release(self.tail, self.first_header); // PUBLISH
+        self.tail = self.next;
+        self.sequence = self.sequence.wrapping_add(self.staged_messages);
+        self.bytes = self.bytes.wrapping_add(self.staged_bytes);
+        self.staged_messages = 0;
+        self.staged_bytes = 0;
+        self.store_hints();
+        if self.tail.wrapping_sub(self.check_tail) >= self.shape.capacity / 8 {
+            self.check_point();
+        }
+    }
+
+    /// Forgets what is staged and not published.
+    pub fn abort(&mut self) {
+        self.next = self.tail;
+        self.staged_messages = 0;
+        self.staged_bytes = 0;
+    }
+
+    /// Publishes what is staged, then an end mark. Never waits: every message
+    /// left room for it. Without room the last record already is an end mark
+    /// that nobody consumed.
+    pub fn end(&mut self) -> Result<(), Corrupt> {
+        self.publish();
+        self.check_point();
+        match self.make_room(self.shape.record_size(0)) {
+            Ok(()) => {
+                self.stage_record(Kind::End, 0, 0);
+                self.publish();
+                Ok(())
+            }
+            Err(Claim::Corrupt(corrupt)) => Err(corrupt),
+            Err(Claim::Full | Claim::TooLarge) => Ok(()),
+        }
+    }
+
+    /// Writes down where the tail is, for the next owner: one of two slots,
+    /// then the generation that makes it valid.
+    pub fn check_point(&mut self) {
+        let generation = self.generation.wrapping_add(1);
+        let slot = Slot::of(generation);
+        self.memory.store(Word::CheckTail(slot), self.tail);
+        self.memory.store(Word::CheckSequence(slot), self.sequence);
+        self.memory.store(Word::CheckBytes(slot), self.bytes);
+        self.memory.store_release(Word::CheckGeneration, generation); // CHECK
+        // What is overwritten next may lie behind the old check point.
+        self.memory.keep_program_order();
+        self.generation = generation;
+        self.check_tail = self.tail;
+    }
+
+    #[inline]
+    fn store_hints(&self) {
+        self.memory.store(Word::TailHint, self.tail);
+        self.memory.store(Word::SequenceHint, self.sequence);
+    }
+
+    /// The head position from which on a message of `len` bytes fits and an
+    /// eighth of the ring is free: what a blocked producer waits for.
+    pub fn head_wanted(&self, len: usize) -> u64 {
+        let need = self.head_needed(len);
+        let eighth = self.tail.wrapping_add(self.shape.capacity / 8).wrapping_sub(self.shape.capacity);
+        if need.wrapping_sub(eighth) as i64 > 0 { need } else { eighth }
+    }
+
+    /// The head position from which on a message of `len` bytes fits.
+    pub fn head_needed(&self, len: usize) -> u64 {
+        let size = self.shape.record_size(len as u64) + self.shape.record_size(0) + HEADER_BYTES;
+        self.next.wrapping_add(size).wrapping_sub(self.shape.capacity)
+    }
+
+    /// Messages staged and not published.
+    pub fn staged(&self) -> u64 {
+        self.staged_messages
+    }
+
+    /// The sequence that the next published message takes.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Payload bytes ever published in this lane.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The position of the next record to be published.
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// The sizes.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The memory below.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+}

@@ -1,0 +1,77 @@
+//! Waiting: spin, yield, sleep until woken, in one loop for both sides. The
+//! blocking forms of [`Producer`](crate::Producer) and
+//! [`Consumer`](crate::Consumer) live here, over their try forms.
+
+mod consumer;
+mod producer;
+
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::Backoff;
+
+use crate::endpoint::{Wait, Waiting};
+
+/// No sleep is longer: then the file and the other side are looked at again.
+pub(crate) const PERIOD: Duration = Duration::from_millis(50);
+/// How many times a spinner looks before it reads the clock.
+const LOOKS_A_CLOCK: u32 = 1024;
+
+/// One side of the ring that cannot go on.
+trait Blocked {
+    type Error;
+    /// True if it can go on now.
+    fn ready(&mut self) -> Result<bool, Self::Error>;
+    /// Sleeps until that may have changed, `at_most` so long.
+    fn doze(&mut self, at_most: Duration);
+    /// Looks whether it can ever go on.
+    fn recheck(&mut self) -> Result<(), Self::Error>;
+}
+
+/// Why the waiting is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Ready,
+    TimedOut,
+    Interrupted,
+}
+
+fn wait<B: Blocked>(blocked: &mut B, waiting: &Waiting, deadline: Option<Instant>) -> Result<Over, B::Error> {
+    let backoff = Backoff::new();
+    let mut next_check = None;
+    loop {
+        if blocked.ready()? {
+            return Ok(Over::Ready);
+        }
+        if waiting.interrupted() {
+            return Ok(Over::Interrupted);
+        }
+        match waiting.strategy {
+            Wait::Adaptive if !backoff.is_completed() => {
+                backoff.snooze();
+                continue;
+            }
+            Wait::Spin => {
+                for _ in 0..LOOKS_A_CLOCK {
+                    std::hint::spin_loop();
+                    if blocked.ready()? {
+                        return Ok(Over::Ready);
+                    }
+                }
+            }
+            Wait::Adaptive | Wait::Park => {
+                let left = deadline.map_or(PERIOD, |d| d.saturating_duration_since(Instant::now()));
+                if !left.is_zero() {
+                    blocked.doze(left.min(PERIOD));
+                }
+            }
+        }
+        let now = Instant::now();
+        if now >= *next_check.get_or_insert(now + PERIOD / 2) {
+            blocked.recheck()?;
+            next_check = Some(now + PERIOD);
+        }
+        if deadline.is_some_and(|d| now >= d) {
+            return Ok(if blocked.ready()? { Over::Ready } else { Over::TimedOut });
+        }
+    }
+}

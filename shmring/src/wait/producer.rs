@@ -1,0 +1,124 @@
+use std::time::{Duration, Instant};
+
+use super::{Blocked, Over, wait};
+use crate::endpoint::{Batch, Flags, Grant, Producer, SendError};
+
+struct ForRoom<'a> {
+    producer: &'a mut Producer,
+    len: usize,
+}
+
+impl Blocked for ForRoom<'_> {
+    type Error = SendError;
+
+    fn ready(&mut self) -> Result<bool, SendError> {
+        match self.producer.claim(self.len) {
+            Ok(()) => Ok(true),
+            Err(SendError::Full) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn doze(&mut self, at_most: Duration) {
+        self.producer.doze(self.len, at_most);
+    }
+
+    fn recheck(&mut self) -> Result<(), SendError> {
+        self.producer.recheck()
+    }
+}
+
+impl Producer {
+    /// Sends a message, waiting for room. Afterwards it is the consumer's,
+    /// whatever becomes of this process.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send) except [`SendError::Full`], and
+    /// [`SendError::Removed`], [`SendError::Truncated`];
+    /// [`SendError::Interrupted`] only with
+    /// [`set_interrupt`](Self::set_interrupt). The ring is as it was.
+    #[inline]
+    pub fn send(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        self.send_deadline(payload, Flags::NONE, None)
+    }
+
+    /// [`send`](Self::send) that waits no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`SendError::TimedOut`].
+    pub fn send_timeout(&mut self, payload: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.send_deadline(payload, Flags::NONE, Instant::now().checked_add(timeout))
+    }
+
+    /// [`send`](Self::send) with flags, that waits no longer than until
+    /// `deadline`; `None`: for ever.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`SendError::TimedOut`].
+    #[inline]
+    pub fn send_deadline(
+        &mut self,
+        payload: &[u8],
+        flags: Flags,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
+        match self.try_send_with(payload, flags) {
+            Err(SendError::Full) => {
+                self.wait_for_room(payload.len(), deadline)?;
+                self.try_send_with(payload, flags)
+            }
+            sent => sent,
+        }
+    }
+
+    /// [`try_reserve`](Self::try_reserve) that waits for room, no longer than
+    /// until `deadline`; `None`: for ever.
+    ///
+    /// # Errors
+    /// As [`send_deadline`](Self::send_deadline).
+    pub fn reserve_deadline(
+        &mut self,
+        max_len: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Grant<'_>, SendError> {
+        if let Err(SendError::Full) = self.claim(max_len) {
+            self.wait_for_room(max_len, deadline)?;
+        }
+        self.try_reserve(max_len)
+    }
+
+    #[cold]
+    fn wait_for_room(&mut self, len: usize, deadline: Option<Instant>) -> Result<(), SendError> {
+        let waiting = self.waiting.clone();
+        self.announce_want(Some(len));
+        let over = wait(&mut ForRoom { producer: self, len }, &waiting, deadline);
+        self.announce_want(None);
+        match over? {
+            Over::Ready => Ok(()),
+            Over::TimedOut => Err(SendError::TimedOut),
+            Over::Interrupted => Err(SendError::Interrupted),
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Adds a message, waiting for room, no longer than until `deadline`;
+    /// `None`: for ever. Before it waits it publishes what is in the batch:
+    /// producer and consumer would else wait for each other.
+    ///
+    /// # Errors
+    /// As [`Producer::send_deadline`]; what is in the batch still is.
+    #[inline]
+    pub fn push(&mut self, payload: &[u8], flags: Flags, deadline: Option<Instant>) -> Result<(), SendError> {
+        match self.try_push_with(payload, flags) {
+            Err(SendError::Full) => {
+                if self.producer.has_staged() {
+                    self.producer.publish();
+                }
+                self.producer.wait_for_room(payload.len(), deadline)?;
+                self.try_push_with(payload, flags)
+            }
+            pushed => pushed,
+        }
+    }
+}
