@@ -153,7 +153,8 @@ impl Consumer {
     /// producer.send(b"one")?;
     /// producer.send(b"two")?;
     /// for message in consumer.available() {
-    ///     println!("{}: {} bytes", message.as_ref().unwrap().sequence, message?.payload.len());
+    ///     let message = message?;
+    ///     println!("{}: {} bytes", message.sequence, message.payload.len());
     /// }
     /// consumer.commit();
     /// # Ok(()) }
