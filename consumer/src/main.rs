@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `consumer`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shmring_grammar::run::<consumer::Arguments>("consumer", |a| &a.common, consumer::consume)
+}

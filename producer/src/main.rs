@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `producer`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shmring_grammar::run::<producer::Arguments>("producer", |a| &a.common, producer::produce)
+}

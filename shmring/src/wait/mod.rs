@@ -5,6 +5,7 @@
 mod consumer;
 mod producer;
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::Backoff;
@@ -13,6 +14,10 @@ use crate::endpoint::{Wait, Waiting};
 
 /// No sleep is longer: then the file and the other side are looked at again.
 pub(crate) const PERIOD: Duration = Duration::from_millis(50);
+/// How many looks, each after a longer spin, before a sleep: about ten
+/// microseconds. A yield follows, and counts when cores are scarce; more of
+/// them only cost system calls.
+const SPINS: u32 = 8;
 /// How many times a spinner looks before it reads the clock.
 const LOOKS_A_CLOCK: u32 = 1024;
 
@@ -37,6 +42,7 @@ enum Over {
 
 fn wait<B: Blocked>(blocked: &mut B, waiting: &Waiting, deadline: Option<Instant>) -> Result<Over, B::Error> {
     let backoff = Backoff::new();
+    let mut spins = 0;
     let mut next_check = None;
     loop {
         if blocked.ready()? {
@@ -46,8 +52,9 @@ fn wait<B: Blocked>(blocked: &mut B, waiting: &Waiting, deadline: Option<Instant
             return Ok(Over::Interrupted);
         }
         match waiting.strategy {
-            Wait::Adaptive if !backoff.is_completed() => {
-                backoff.snooze();
+            Wait::Adaptive if spins <= SPINS => {
+                if spins < SPINS { backoff.spin() } else { thread::yield_now() }
+                spins += 1;
                 continue;
             }
             Wait::Spin => {

@@ -1,0 +1,83 @@
+//! One result, one exit code.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use shmring::{CreateError, NameError, OpenError};
+use tracing_subscriber::EnvFilter;
+
+use crate::options::Common;
+
+/// Why a program does not end with 0.
+#[derive(Debug)]
+pub struct Exit {
+    code: u8,
+    reason: anyhow::Error,
+}
+
+impl Exit {
+    /// 2: the command line asks for something impossible.
+    pub fn usage(reason: impl Display) -> Exit {
+        Exit { code: 2, reason: anyhow::anyhow!("{reason}") }
+    }
+
+    /// 3: the other side died.
+    pub fn died(reason: impl Display) -> Exit {
+        Exit { code: 3, reason: anyhow::anyhow!("{reason}") }
+    }
+
+    /// 4: no progress for `--timeout`.
+    pub fn timeout(reason: impl Display) -> Exit {
+        Exit { code: 4, reason: anyhow::anyhow!("{reason}") }
+    }
+}
+
+/// 1: it failed. What the library says of an impossible option is 2.
+impl<E: Into<anyhow::Error>> From<E> for Exit {
+    fn from(error: E) -> Exit {
+        let reason = error.into();
+        let impossible =
+            |e: &CreateError| matches!(e, CreateError::Geometry(_) | CreateError::SchemaName { .. });
+        let usage = match reason.downcast_ref::<OpenError>() {
+            Some(OpenError::Create(e)) => impossible(e),
+            _ => reason.downcast_ref::<CreateError>().is_some_and(impossible),
+        };
+        let malformed = matches!(reason.downcast_ref::<NameError>(), Some(NameError::Malformed { .. }));
+        Exit { code: if usage || malformed { 2 } else { 1 }, reason }
+    }
+}
+
+/// Parses the command line and runs the program: data goes to stdout, words
+/// for people to stderr, and the result to the exit code.
+pub fn run<A: Parser>(name: &str, common: fn(&A) -> &Common, program: fn(A) -> Result<(), Exit>) -> ExitCode {
+    let arguments = A::parse();
+    log(common(&arguments));
+    match program(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => {
+            // Not eprintln: a closed stderr is no reason to panic.
+            let _ = writeln!(std::io::stderr(), "{name}: {:#}", exit.reason);
+            ExitCode::from(exit.code)
+        }
+    }
+}
+
+/// Notes for people, on stderr: warnings, or what `-v`, `-q` or SHMRING_LOG ask for.
+fn log(common: &Common) {
+    let usual = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("SHMRING_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .try_init();
+}

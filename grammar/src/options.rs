@@ -1,0 +1,163 @@
+//! Options that several programs have.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use shmring::{NameError, OpenError, Region, RegionOptions, Wait};
+
+use crate::frame::Framing;
+
+/// Which ring, and how much to say.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The ring: a name, or a path with a '/' in it
+    #[arg(
+        value_name = "RING",
+        long_help = "The ring: a name, or a path with a '/' in it.\n\
+        A name stands for $SHMRING_DIR/NAME.ring; without SHMRING_DIR, for \
+        /dev/shm/shmring-<uid>/NAME.ring. It has at most 64 letters, digits, '.', '_' and '-'."
+    )]
+    pub ring: String,
+
+    /// Say more (twice: still more)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+impl Common {
+    /// The path that the ring's name stands for.
+    ///
+    /// # Errors
+    /// As [`shmring::path_of`].
+    pub fn path(&self) -> Result<PathBuf, NameError> {
+        shmring::path_of(&self.ring)
+    }
+}
+
+/// Which region, and how to wait for its other side.
+#[derive(Debug, Clone, Args)]
+pub struct RegionFlags {
+    /// Capacity of the ring, if it has to be created [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub capacity: Option<u64>,
+
+    /// Fail if there is no such ring, instead of creating it
+    #[arg(long)]
+    pub no_create: bool,
+
+    /// How to wait
+    #[arg(long, value_enum, default_value = "adaptive")]
+    pub wait: WaitFlag,
+
+    /// Give up (exit code 4) when nothing moves for this long
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+impl RegionFlags {
+    /// Opens the ring, or creates it where that is allowed.
+    ///
+    /// # Errors
+    /// As [`RegionOptions::open_or_create`].
+    pub fn open(&self, path: &Path, mut options: RegionOptions) -> Result<Region, OpenError> {
+        if let Some(capacity) = self.capacity {
+            options = options.capacity(capacity);
+        }
+        if self.no_create { options.open(path) } else { options.open_or_create(path) }
+    }
+
+    /// When to give up, if nothing moves from now on.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timeout.and_then(|t| Instant::now().checked_add(t))
+    }
+}
+
+/// How messages are told apart in a stream of bytes.
+#[derive(Debug, Clone, Args)]
+pub struct Framed {
+    /// How messages are told apart: lines, nul, len32 or raw:N
+    #[arg(
+        long,
+        value_name = "FRAMING",
+        default_value = "lines",
+        value_parser = Framing::from_str,
+        long_help = "How messages are told apart:\n\
+        lines   each ends with a newline\n\
+        nul     each ends with a zero byte\n\
+        len32   each begins with its length, 4 bytes little-endian\n\
+        raw:N   blocks of N bytes, the last one may be shorter"
+    )]
+    pub framing: Framing,
+}
+
+/// The values of `--wait`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WaitFlag {
+    /// Spin shortly, then sleep until woken
+    Adaptive,
+    /// Never sleep: lowest latency, a whole core
+    Spin,
+    /// Sleep at once
+    Park,
+}
+
+impl From<WaitFlag> for Wait {
+    fn from(flag: WaitFlag) -> Wait {
+        match flag {
+            WaitFlag::Adaptive => Wait::Adaptive,
+            WaitFlag::Spin => Wait::Spin,
+            WaitFlag::Park => Wait::Park,
+        }
+    }
+}
+
+/// How a size is written, for error messages.
+pub const SIZES: &str = "a number with or without a unit: 4096, 64KiB, 8MiB";
+
+/// A size in bytes: see [`SIZES`].
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    match bytesize::ByteSize::from_str(text) {
+        Ok(size) if !text.contains('.') => Ok(size.as_u64()),
+        _ => Err(format!("a size is {SIZES}")),
+    }
+}
+
+/// A duration: 5s, 100ms, 2min.
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; a duration has a unit: 5s, 100ms, 2min"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_or_not() {
+        for (text, size) in
+            [("4096", 4096), ("64KiB", 65536), ("8MiB", 8 << 20), ("0", 0), ("1 GiB", 1 << 30)]
+        {
+            assert_eq!(parse_size(text), Ok(size), "{text}");
+        }
+        for text in ["", "banana", "-1", "1.5MiB", "64KiBs", "999999999999999999999"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_duration("100ms"), Ok(Duration::from_millis(100)));
+        assert!(parse_duration("5").is_err() && parse_duration("soon").is_err());
+    }
+}
