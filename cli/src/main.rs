@@ -1,1 +1,109 @@
-fn main() {}
+//! The program `shmring`: try a ring, make one, look at one, remove one.
+
+mod demo;
+mod info;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shmring::{Region, RegionOptions};
+use shmring_grammar::{Common, Exit, Verbosity, parse_size};
+
+/// Rings in shared memory: messages between processes on one machine.
+#[derive(Debug, Parser)]
+#[command(name = "shmring", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what a ring does here: two processes, a real file, ten million messages, round trips
+    Demo(demo::Arguments),
+    /// Make a ring
+    Create(Create),
+    /// Show what a ring is and who uses it
+    Info(info::Arguments),
+    /// Remove a ring that nobody uses
+    Rm(Rm),
+    /// The program producer, for the demo
+    #[command(hide = true)]
+    Producer(producer::Arguments),
+    /// The program consumer, for the demo
+    #[command(hide = true)]
+    Consumer(consumer::Arguments),
+    /// The other side of the demo's round trips
+    #[command(hide = true)]
+    Echo(demo::EchoArguments),
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    #[command(flatten)]
+    common: Common,
+
+    /// Capacity of the ring: a power of two from 64KiB up [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    capacity: Option<u64>,
+
+    /// Records start at multiples of this many bytes [default: 16]
+    #[arg(long, value_enum, value_name = "BYTES")]
+    align: Option<Align>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Align {
+    #[value(name = "8")]
+    Eight = 8,
+    #[value(name = "16")]
+    Sixteen = 16,
+    #[value(name = "64")]
+    SixtyFour = 64,
+}
+
+#[derive(Debug, Args)]
+struct Rm {
+    #[command(flatten)]
+    common: Common,
+}
+
+fn main() -> ExitCode {
+    shmring_grammar::run("shmring", verbosity, run)
+}
+
+fn verbosity(arguments: &Arguments) -> &Verbosity {
+    match &arguments.command {
+        Command::Demo(demo) => &demo.verbosity,
+        Command::Create(create) => &create.common.verbosity,
+        Command::Info(info) => &info.common.verbosity,
+        Command::Rm(rm) => &rm.common.verbosity,
+        Command::Producer(producer) => &producer.common.verbosity,
+        Command::Consumer(consumer) => &consumer.common.verbosity,
+        Command::Echo(echo) => &echo.verbosity,
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Exit> {
+    match arguments.command {
+        Command::Demo(demo) => demo::run(&demo),
+        Command::Create(create) => make(&create),
+        Command::Info(info) => info::run(&info),
+        Command::Rm(rm) => Ok(Region::remove(rm.common.path()?)?),
+        Command::Producer(arguments) => producer::produce(arguments),
+        Command::Consumer(arguments) => consumer::consume(arguments),
+        Command::Echo(echo) => demo::echo(&echo),
+    }
+}
+
+fn make(create: &Create) -> Result<(), Exit> {
+    let mut options = RegionOptions::new();
+    if let Some(capacity) = create.capacity {
+        options = options.capacity(capacity);
+    }
+    if let Some(align) = create.align {
+        options = options.record_align(align as u64);
+    }
+    options.create(create.common.path()?)?;
+    Ok(())
+}

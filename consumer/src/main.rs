@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    shmring_grammar::run::<consumer::Arguments>("consumer", |a| &a.common, consumer::consume)
+    shmring_grammar::run::<consumer::Arguments>("consumer", |a| &a.common.verbosity, consumer::consume)
 }

@@ -8,7 +8,7 @@ use clap::Parser;
 use shmring::{CreateError, NameError, OpenError};
 use tracing_subscriber::EnvFilter;
 
-use crate::options::Common;
+use crate::options::Verbosity;
 
 /// Why a program does not end with 0.
 #[derive(Debug)]
@@ -51,9 +51,13 @@ impl<E: Into<anyhow::Error>> From<E> for Exit {
 
 /// Parses the command line and runs the program: data goes to stdout, words
 /// for people to stderr, and the result to the exit code.
-pub fn run<A: Parser>(name: &str, common: fn(&A) -> &Common, program: fn(A) -> Result<(), Exit>) -> ExitCode {
+pub fn run<A: Parser>(
+    name: &str,
+    verbosity: fn(&A) -> &Verbosity,
+    program: fn(A) -> Result<(), Exit>,
+) -> ExitCode {
     let arguments = A::parse();
-    log(common(&arguments));
+    log(verbosity(&arguments));
     match program(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
@@ -65,8 +69,8 @@ pub fn run<A: Parser>(name: &str, common: fn(&A) -> &Common, program: fn(A) -> R
 }
 
 /// Notes for people, on stderr: warnings, or what `-v`, `-q` or SHMRING_LOG ask for.
-fn log(common: &Common) {
-    let usual = match (common.quiet, common.verbose) {
+fn log(verbosity: &Verbosity) {
+    let usual = match (verbosity.quiet, verbosity.verbose) {
         (true, _) => "error",
         (_, 0) => "warn",
         (_, 1) => "info",

@@ -9,7 +9,7 @@ use shmring::{NameError, OpenError, Region, RegionOptions, Wait};
 
 use crate::frame::Framing;
 
-/// Which ring, and how much to say.
+/// Which ring, and how much to say of it.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// The ring: a name, or a path with a '/' in it
@@ -21,13 +21,21 @@ pub struct Common {
     )]
     pub ring: String,
 
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented where it is defined")]
+    pub verbosity: Verbosity,
+}
+
+/// How much to say on stderr.
+#[derive(Debug, Clone, Args)]
+pub struct Verbosity {
     /// Say more (twice: still more)
     #[arg(short, long, action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 
     /// Say nothing but errors
     #[arg(short, long, conflicts_with = "verbose")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 impl Common {
@@ -117,10 +125,9 @@ impl From<WaitFlag> for Wait {
     }
 }
 
-/// How a size is written, for error messages.
-pub const SIZES: &str = "a number with or without a unit: 4096, 64KiB, 8MiB";
+const SIZES: &str = "a number with or without a unit: 4096, 64KiB, 8MiB";
 
-/// A size in bytes: see [`SIZES`].
+/// A size in bytes, with or without a unit: 4096, 64KiB, 8MiB.
 ///
 /// # Errors
 /// What is wrong, for people.

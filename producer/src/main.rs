@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    shmring_grammar::run::<producer::Arguments>("producer", |a| &a.common, producer::produce)
+    shmring_grammar::run::<producer::Arguments>("producer", |a| &a.common.verbosity, producer::produce)
 }

@@ -53,7 +53,11 @@ fn wait<B: Blocked>(blocked: &mut B, waiting: &Waiting, deadline: Option<Instant
         }
         match waiting.strategy {
             Wait::Adaptive if spins <= SPINS => {
-                if spins < SPINS { backoff.spin() } else { thread::yield_now() }
+                if spins < SPINS {
+                    backoff.spin()
+                } else {
+                    thread::yield_now()
+                }
                 spins += 1;
                 continue;
             }

@@ -1,0 +1,56 @@
+//! `shmring info`.
+
+use std::io::{self, Write};
+use std::time::{Duration, UNIX_EPOCH};
+
+use clap::Args;
+use shmring::{Owner, Status};
+use shmring_grammar::{Common, Exit, is_broken_pipe};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Exit> {
+    let status = Status::of(arguments.common.path()?)?;
+    match write(&status, &mut io::stdout().lock()) {
+        Err(e) if !is_broken_pipe(&e) => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+fn write(status: &Status, out: &mut impl Write) -> io::Result<()> {
+    let created = UNIX_EPOCH + Duration::from_nanos(status.created_ns);
+    let id: String = status.region_id.iter().map(|b| format!("{b:02x}")).collect();
+    writeln!(out, "path          {}", status.path.display())?;
+    writeln!(out, "region id     {id}")?;
+    writeln!(out, "created       {}", humantime::format_rfc3339_seconds(created))?;
+    writeln!(out, "file          {} bytes", status.file_len)?;
+    writeln!(out, "capacity      {} bytes", status.capacity)?;
+    writeln!(out, "max message   {} bytes", status.max_message)?;
+    writeln!(out, "record align  {} bytes", status.record_align)?;
+    writeln!(out, "codec         {}", status.codec)?;
+    writeln!(out, "schema        {}", status.schema)?;
+    writeln!(out, "consumer      {}", holder(&status.consumer))?;
+    for (number, lane) in status.lanes.iter().enumerate() {
+        writeln!(out, "lane {number}")?;
+        writeln!(out, "  producer    {}", holder(&lane.producer))?;
+        writeln!(out, "  stream      {}", lane.stream)?;
+        writeln!(out, "  deaths      {}", lane.deaths)?;
+        writeln!(out, "  sent        {} messages", lane.sent)?;
+        writeln!(out, "  committed   {} messages", lane.committed)?;
+        writeln!(out, "  waiting     {} messages", lane.sent.wrapping_sub(lane.committed) as i64)?;
+        writeln!(out, "  used        {} of {} bytes", lane.used, status.capacity)?;
+    }
+    Ok(())
+}
+
+fn holder(holder: &Option<Option<Owner>>) -> String {
+    match holder {
+        None => "none attached".to_owned(),
+        Some(None) => "attached, and has not said who it is".to_owned(),
+        Some(Some(owner)) => owner.to_string(),
+    }
+}
