@@ -1,1 +1,25 @@
+//! The harness of the multi-process tests: a place of their own for rings,
+//! programs that are never stale, children that never outlive their test, and
+//! a deadline on every wait.
 
+mod child;
+mod lab;
+mod programs;
+mod random;
+mod trace;
+
+pub use child::{Child, Done, DEADLINE};
+pub use lab::Lab;
+pub use programs::{Program, program};
+pub use random::Random;
+pub use trace::{Traced, clock_ticks};
+
+/// Says that a test did not run, and why.
+pub fn skipped(name: &str, why: impl std::fmt::Display) {
+    println!("skipped: {name}: {why}");
+}
+
+/// True if the tests run as root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}

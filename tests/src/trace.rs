@@ -1,0 +1,108 @@
+//! Counts the system calls of a program.
+#![allow(unsafe_code)] // pre_exec
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// A program that stops at every system call to be counted. Only the thread
+/// that started it may use it.
+#[derive(Debug)]
+pub struct Traced {
+    process: std::process::Child,
+    pid: Pid,
+    calls: u64,
+    entering: bool,
+}
+
+impl Traced {
+    /// Starts a program; `Err` if this machine does not allow tracing.
+    pub fn start(command: &mut Command) -> Result<Traced, Errno> {
+        // SAFETY: two async-signal-safe system calls between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                prctl::set_pdeathsig(Signal::SIGKILL)?;
+                Ok(ptrace::traceme()?)
+            })
+        };
+        let process = command.spawn().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
+        let pid = Pid::from_raw(process.id() as i32);
+        // It stops after exec.
+        waitpid(pid, None)?;
+        ptrace::setoptions(pid, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL)?;
+        Ok(Traced { process, pid, calls: 0, entering: true })
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut std::process::Child {
+        &mut self.process
+    }
+
+    /// Lets it run to its end; its exit code and all its system calls.
+    pub fn finish(mut self) -> (i32, u64) {
+        loop {
+            if let Some(code) = self.step(None) {
+                return (code, self.calls);
+            }
+        }
+    }
+
+    /// Lets it run until `until` says so at a system call; the calls so far.
+    pub fn run_until(&mut self, mut until: impl FnMut() -> bool) -> u64 {
+        while !until() {
+            assert_eq!(self.step(None), None, "it ended");
+        }
+        self.calls
+    }
+
+    /// Lets it run for a time: it has to make system calls meanwhile. The
+    /// calls in that time.
+    pub fn run_for(&mut self, time: Duration) -> u64 {
+        let (before, end) = (self.calls, Instant::now() + time);
+        self.run_until(|| Instant::now() >= end) - before
+    }
+
+    /// Lets it go without further counting.
+    pub fn release(mut self) -> std::process::Child {
+        ptrace::detach(self.pid, None).expect("it is stopped");
+        // A finished child to leave behind in place of the running one.
+        std::mem::replace(&mut self.process, Command::new("true").spawn().expect("true starts"))
+    }
+
+    /// Runs to the next stop; the exit code if it ended.
+    fn step(&mut self, signal: Option<Signal>) -> Option<i32> {
+        ptrace::syscall(self.pid, signal).expect("it is stopped");
+        match waitpid(self.pid, None).expect("it is ours") {
+            WaitStatus::PtraceSyscall(_) => {
+                self.calls += u64::from(self.entering);
+                self.entering = !self.entering;
+                None
+            }
+            WaitStatus::Stopped(_, signal) => self.step(Some(signal)),
+            WaitStatus::Exited(_, code) => Some(code),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Processor time that a process has used, in clock ticks (10 ms).
+pub fn clock_ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(')').expect("a command in brackets");
+    fields.split_whitespace().skip(11).take(2).map(|f| f.parse::<u64>().expect("a number")).sum()
+}
