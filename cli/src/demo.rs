@@ -43,8 +43,9 @@ pub(crate) fn run(_: &Arguments) -> Result<(), Exit> {
     println!("3. Round trips: a message to the other process and its answer back");
     round_trip::measure()?;
 
-    println!("Everything that was sent arrived, once and in order. Now two programs of your own:");
-    println!("  seq 1000 | target/release/producer numbers &");
+    println!("Everything that was sent arrived, once and in order. Now by hand, in two shells:");
+    println!("  cargo build --release");
+    println!("  seq 1000 | target/release/producer numbers");
     println!("  target/release/consumer numbers");
     Ok(())
 }

@@ -2,11 +2,11 @@
 #![allow(unsafe_code)] // pre_exec
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::prctl;
@@ -22,6 +22,8 @@ pub struct Child {
     process: std::process::Child,
     /// What the program was started as, for messages.
     what: String,
+    /// Reads stderr, if it was waited for.
+    notes: Option<JoinHandle<Vec<u8>>>,
 }
 
 /// How a program ended and what it said.
@@ -38,7 +40,9 @@ pub struct Done {
 impl Done {
     /// The exit code. Panics if a signal ended it.
     pub fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| panic!("ended by signal {:?}: {}", self.status.signal(), self.stderr))
+        self.status
+            .code()
+            .unwrap_or_else(|| panic!("ended by signal {:?}: {}", self.status.signal(), self.stderr))
     }
 
     /// Panics unless the exit code is `code`.
@@ -56,7 +60,7 @@ impl Child {
         // SAFETY: one async-signal-safe system call between fork and exec.
         unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
         let process = command.spawn().unwrap_or_else(|e| panic!("{what}: {e}"));
-        Child { process, what }
+        Child { process, what, notes: None }
     }
 
     /// Its process id.
@@ -95,21 +99,23 @@ impl Child {
         });
     }
 
-    /// Reads its stderr until a line holds `word`: started with `-v`, the
-    /// programs say "attached". The rest of stderr is read and dropped.
+    /// Waits until a line of its stderr holds `word`: started with `-v`, the
+    /// programs say "attached".
     pub fn wait_for(mut self, word: &'static str) -> Child {
         let mut lines = BufReader::new(self.stderr());
-        let what = self.what.clone();
-        within_deadline(&format!("{word:?} from {what}"), move || {
-            let mut line = String::new();
-            let mut all = String::new();
-            while !line.contains(word) {
-                line.clear();
-                assert_ne!(lines.read_line(&mut line).expect("stderr"), 0, "no {word:?} from {what}, but: {all}");
-                all.push_str(&line);
+        let (sender, receiver) = mpsc::channel();
+        self.notes = Some(thread::spawn(move || {
+            let mut all = Vec::new();
+            while lines.read_until(b'\n', &mut all).is_ok_and(|count| count > 0) {
+                if String::from_utf8_lossy(&all).contains(word) {
+                    let _ = sender.send(());
+                }
             }
-            thread::spawn(move || io::copy(&mut lines, &mut io::sink()));
-        });
+            all
+        }));
+        if receiver.recv_timeout(DEADLINE).is_err() {
+            panic!("{} did not say {word:?}", self.what);
+        }
         self
     }
 
@@ -126,7 +132,7 @@ impl Child {
         let writer = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
         let (stdout, stderr) = (self.process.stdout.take(), self.process.stderr.take());
         let stdout = thread::spawn(move || read_all(stdout));
-        let stderr = thread::spawn(move || read_all(stderr));
+        let stderr = self.notes.take().unwrap_or_else(|| thread::spawn(move || read_all(stderr)));
         let status = self.end();
         let _ = writer.join();
         Done {

@@ -8,7 +8,7 @@ mod programs;
 mod random;
 mod trace;
 
-pub use child::{Child, Done, DEADLINE};
+pub use child::{Child, DEADLINE, Done};
 pub use lab::Lab;
 pub use programs::{Program, program};
 pub use random::Random;

@@ -112,7 +112,11 @@ fn a_folder_for_names_that_others_can_write_to() {
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
     let done = lab.run(Producer, &["ring"], b"x\n").expect(1);
-    assert!(done.stderr.contains("other users may write") && done.stderr.contains("SHMRING_DIR"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("other users may write") && done.stderr.contains("SHMRING_DIR"),
+        "{}",
+        done.stderr
+    );
     assert_eq!(lab.listing(), [folder]);
 }
 
@@ -138,7 +142,8 @@ fn with_small_tmpfs(lab: &Lab, test: &str, script: &str) -> Option<tests::Done> 
 #[test]
 fn a_file_system_without_room() {
     let lab = Lab::new();
-    let script = "\"$PRODUCER\" ./small/ring </dev/null; echo $?; \"$CONSUMER\" ./small/ring; echo $?; ls -A small";
+    let script =
+        "\"$PRODUCER\" ./small/ring </dev/null; echo $?; \"$CONSUMER\" ./small/ring; echo $?; ls -A small";
     let Some(done) = with_small_tmpfs(&lab, "a_file_system_without_room", script) else { return };
     assert_eq!(String::from_utf8_lossy(&done.stdout), "1\n1\n", "{}", done.stderr);
     assert_eq!(done.stderr.matches("no room for 1114112 bytes").count(), 2, "{}", done.stderr);

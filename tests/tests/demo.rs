@@ -6,7 +6,9 @@ use tests::{Child, Done, Lab, Program::*, is_root, program, skipped};
 
 fn check(lab: &Lab, done: Done) {
     let text = String::from_utf8_lossy(&done.stdout);
-    for word in ["byte for byte the same", "none missing, none doubled", "messages/s", "GB/s", "99.9 % within"] {
+    for word in
+        ["byte for byte the same", "none missing, none doubled", "messages/s", "GB/s", "99.9 % within"]
+    {
         assert!(text.contains(word), "no {word:?} in:\n{text}");
     }
     // It leaves nothing behind.

@@ -21,7 +21,8 @@ struct Reading {
 
 impl Reading {
     fn start(lab: &Lab) -> Reading {
-        let mut child = lab.start(Consumer, &["-v", "ring", "--framing", "len32", "--follow"]).wait_for("attached");
+        let mut child =
+            lab.start(Consumer, &["-v", "ring", "--framing", "len32", "--follow"]).wait_for("attached");
         let out = child.stdout();
         Reading { child, out, bytes: Vec::new() }
     }

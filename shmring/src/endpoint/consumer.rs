@@ -25,8 +25,6 @@ use crate::ring::{Corrupt, Fault, Memory, Reader, Record, sleep};
 pub struct Consumer {
     reader: Reader<Mapping>,
     buffer: Vec<u8>,
-    /// The last record read was an end mark that is not reported yet.
-    ended: bool,
     /// The lane's state word as of a death that is not reported yet.
     death: Option<u64>,
     /// A death that was reported and that the next commit takes note of.
@@ -101,7 +99,6 @@ impl Consumer {
         let mut consumer = Consumer {
             reader,
             buffer: Vec::new(),
-            ended: false,
             death: None,
             noted: None,
             corrupt: None,
@@ -210,61 +207,66 @@ impl Consumer {
         self.reader.uncommitted()
     }
 
-    /// Looks for the next message or end, and steps over end marks.
+    /// Looks for the next message or end.
     #[inline]
     pub(crate) fn find(&mut self) -> Result<Found, ReadError> {
-        if let Some(corrupt) = self.corrupt {
-            return Err(damage(corrupt).into());
-        }
-        loop {
-            match self.reader.peek() {
-                Ok(Some(record)) if record.kind == Kind::Data => {
-                    self.ended = false;
-                    return Ok(Found::Message(record));
-                }
-                Ok(Some(record)) => {
-                    self.reader.advance(&record);
-                    self.ended = true;
-                }
-                Ok(None) => match self.end_if_any()? {
-                    Some(found) => return Ok(found),
-                    None => continue,
-                },
-                Err(corrupt) => return Err(self.fail(corrupt)),
-            }
+        match self.peek()? {
+            Some(record) if record.kind == Kind::Data => Ok(Found::Message(record)),
+            None if self.death.is_none() => Ok(Found::Empty),
+            _ => self.find_end(),
         }
     }
 
-    /// At an empty ring: is this the end? `None`: look at the ring again.
-    fn end_if_any(&mut self) -> Result<Option<Found>, ReadError> {
-        if !self.ended && self.death.is_none() {
-            return Ok(Some(Found::Empty));
-        }
-        let word = self.state().map_err(|corrupt| self.fail(corrupt))?;
-        let phase = LaneState::decode(word).map(|s| s.phase);
-        let died = self.death == Some(word);
-        // The state was read first: what was published before it is seen now.
-        if self.reader.peek().map_err(|corrupt| self.fail(corrupt))?.is_some() {
-            return Ok(None);
-        }
-        if !died {
-            self.death = None;
-        }
-        if self.ended && (phase == Some(Phase::Closed) || died) {
-            // With the end mark published, dying is a way of closing.
-            self.ended = false;
-            if self.death.take().is_some() {
-                self.noted = Some(word);
+    /// At an end mark, or at an empty ring whose producer may have died. An
+    /// end mark is stepped over only when it is reported, or when the stream
+    /// went on behind it: what is not reported must not be committed.
+    #[cold]
+    fn find_end(&mut self) -> Result<Found, ReadError> {
+        let shape = self.reader.shape();
+        // A ring has no more records than this; a hostile peer may go on for ever.
+        for _ in 0..shape.capacity / shape.align {
+            // The state is read first: what was published before it is seen after.
+            let word = self.state().map_err(|corrupt| self.fail(corrupt))?;
+            let closed = LaneState::decode(word).is_some_and(|s| s.phase == Phase::Closed);
+            let died = self.death == Some(word);
+            if !died {
+                // Another producer came meanwhile.
+                self.death = None;
             }
-            return Ok(Some(Found::End(End::Closed)));
+            match self.peek()? {
+                Some(record) if record.kind == Kind::Data => return Ok(Found::Message(record)),
+                Some(mark) if self.reader.is_followed(&mark) => self.reader.advance(&mark),
+                // Whoever died attached after this end, and has not ended.
+                Some(mark) if died && self.reader.is_attached_behind(&mark) => self.reader.advance(&mark),
+                Some(mark) if closed || died => {
+                    self.reader.advance(&mark);
+                    self.note_death();
+                    return Ok(Found::End(End::Closed));
+                }
+                None if died => {
+                    self.note_death();
+                    let producer = owner::read(&self.seat.file, &self.seat.geometry, Role::Producer(LANE));
+                    return Ok(Found::End(End::Died { producer }));
+                }
+                Some(_) | None => break,
+            }
         }
-        if died {
-            self.death = None;
+        Ok(Found::Empty)
+    }
+
+    /// A death that is reported now is taken note of by the next commit.
+    fn note_death(&mut self) {
+        if let Some(word) = self.death.take() {
             self.noted = Some(word);
-            let producer = owner::read(&self.seat.file, &self.seat.geometry, Role::Producer(LANE));
-            return Ok(Some(Found::End(End::Died { producer })));
         }
-        Ok(Some(Found::Empty))
+    }
+
+    #[inline]
+    fn peek(&mut self) -> Result<Option<Record>, ReadError> {
+        if let Some(corrupt) = self.corrupt {
+            return Err(damage(corrupt).into());
+        }
+        self.reader.peek().map_err(|corrupt| self.fail(corrupt))
     }
 
     /// Copies a message out and steps over it.
@@ -303,12 +305,21 @@ impl Consumer {
         wanted.wrapping_sub(self.reader.head()) as i64 > 0
     }
 
+    /// True if no message is left: nothing, or an end mark with nothing behind.
+    fn is_drained(&self) -> bool {
+        match self.reader.peek() {
+            Ok(None) => true,
+            Ok(Some(record)) => record.kind == Kind::End && !self.reader.is_followed(&record),
+            Err(_) => false,
+        }
+    }
+
     /// Sleeps until there is a record or the producer's state changes, woken,
     /// or `at_most`.
     pub(crate) fn doze(&self, at_most: std::time::Duration) {
         let memory = self.reader.memory();
         let state = memory.load_acquire(Word::State);
-        let look = || !matches!(self.reader.peek(), Ok(None)) || memory.load_acquire(Word::State) != state;
+        let look = || !self.is_drained() || memory.load_acquire(Word::State) != state;
         sleep::sleep(memory.sleep_word(SleepWord::Consumer), at_most, look);
     }
 
@@ -316,7 +327,7 @@ impl Consumer {
     pub(crate) fn recheck(&mut self) -> Result<(), ReadError> {
         self.check_producer()?;
         let bytes = self.uncommitted();
-        if bytes > 0 && self.producer_wants_more() && matches!(self.reader.peek(), Ok(None)) {
+        if bytes > 0 && self.producer_wants_more() && self.is_drained() {
             return Err(ReadError::Uncommitted { bytes });
         }
         Ok(())
@@ -334,13 +345,13 @@ impl Iterator for Available<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         // An end that is passed here is not lost: the next read tells it.
-        match self.consumer.reader.peek() {
-            Ok(Some(record)) if record.kind == Kind::Data && self.consumer.corrupt.is_none() => {
+        match self.consumer.peek() {
+            Ok(Some(record)) if record.kind == Kind::Data => {
                 let Message { sequence, flags, payload } = self.consumer.take(record);
                 Some(Ok(OwnedMessage { sequence, flags, payload: payload.to_vec() }))
             }
             Ok(_) => None,
-            Err(corrupt) => Some(Err(self.consumer.fail(corrupt))),
+            Err(e) => Some(Err(e)),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::error::{AttachError, CreateError, Damage, OpenError, RemoveError};
 use super::options::{RegionOptions, Schema};
 use super::owner::{self, Role};
 use crate::layout::blocks::{extent, lane};
-use crate::layout::header::{self, Header, MAX_SCHEMA_NAME};
+use crate::layout::header::{self, Access, Header, MAX_SCHEMA_NAME};
 use crate::layout::{CodecId, Geometry, GeometryError, Order, Refusal};
 use crate::os::{file, identity, lock};
 use crate::region::{Mapping, fresh_lane};
@@ -82,7 +82,7 @@ impl Region {
             return Err(RemoveError::NotARegion { path: owned() });
         }
         if !lock::try_take(&file, lock::Role::All).map_err(io)? {
-            let geometry = Header::verify(&page, file_len).ok().map(|h| h.geometry);
+            let geometry = Header::verify(&page, file_len, Access::Look).ok().map(|h| h.geometry);
             return Err(RemoveError::InUse { path: owned(), users: users(&file, geometry) });
         }
         if file::is_at(&file, path).map_err(io)? {
@@ -227,18 +227,19 @@ impl RegionOptions {
         ];
 
         let owned = || path.to_owned();
+        let io = |source| CreateError::Io { path: owned(), source };
+        let folder = File::open(file::folder_of(path)).map_err(io)?;
+        if let Some(file_system) = file::unsuitable_file_system(&folder).map_err(io)? {
+            return Err(CreateError::FileSystem { path: owned(), file_system });
+        }
         let file =
             file::create_whole(path, geometry.file_len(), 0o600, &start).map_err(|e| match e.kind() {
                 io::ErrorKind::AlreadyExists => CreateError::Exists { path: owned() },
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                     CreateError::NoSpace { path: owned(), needed: geometry.file_len() }
                 }
-                _ => CreateError::Io { path: owned(), source: e },
+                _ => io(e),
             })?;
-        if let Ok(Some(file_system)) = file::unsuitable_file_system(&file) {
-            let _ = fs::remove_file(path);
-            return Err(CreateError::FileSystem { path: owned(), file_system });
-        }
         Ok(Region { file, path: owned(), header })
     }
 
@@ -259,7 +260,7 @@ impl RegionOptions {
         })?;
         let (page, file_len) = first_page(&file).map_err(io)?;
         let refused = |source| OpenError::Refused { path: owned(), source };
-        let header = Header::verify(&page, file_len).map_err(refused)?;
+        let header = Header::verify(&page, file_len, Access::Use).map_err(refused)?;
         check_extent(&file, &header).map_err(io)?.map_err(refused)?;
         if let Some(file_system) = file::unsuitable_file_system(&file).map_err(io)? {
             return Err(OpenError::FileSystem { path: owned(), file_system });

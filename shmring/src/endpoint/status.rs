@@ -8,7 +8,7 @@ use super::options::Schema;
 use super::owner::{self, Owner, Role};
 use super::region::{LANE, first_page, shape_of};
 use crate::layout::blocks::{LaneState, Phase, lane};
-use crate::layout::header::Header;
+use crate::layout::header::{Access, Header};
 use crate::layout::{CodecId, Word};
 use crate::os::{file, lock};
 use crate::region::Heap;
@@ -77,8 +77,8 @@ impl Status {
             _ => io(e),
         })?;
         let (page, file_len) = first_page(&file).map_err(io)?;
-        let header =
-            Header::verify(&page, file_len).map_err(|source| OpenError::Refused { path: owned(), source })?;
+        let header = Header::verify(&page, file_len, Access::Look)
+            .map_err(|source| OpenError::Refused { path: owned(), source })?;
         let geometry = header.geometry;
         let held = |role: Role| -> io::Result<_> {
             Ok(lock::is_taken(&file, role.lock())?.then(|| owner::read(&file, &geometry, role)))

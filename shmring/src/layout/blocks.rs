@@ -19,11 +19,9 @@ pub mod control {
 
     /// The consumer's sleep word, u32: every producer wakes this one.
     pub const CONSUMER_SLEEP: Field = Field::new("consumer_sleep", 0x000, 4);
-    /// Counts consumer attaches.
-    pub const CONSUMER_EPOCH: Field = Field::new("consumer_epoch", 0x080, 8);
 
     /// All fields of format 1.0, ascending.
-    pub const FIELDS: &[Field] = &[CONSUMER_SLEEP, CONSUMER_EPOCH];
+    pub const FIELDS: &[Field] = &[CONSUMER_SLEEP];
     const _: () = assert!(well_placed(FIELDS, LEN));
 }
 

@@ -119,6 +119,15 @@ impl fmt::Display for CodecId {
     }
 }
 
+/// What for a region is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To read it and change nothing.
+    Look,
+    /// To send and receive.
+    Use,
+}
+
 /// What a region says of itself. Written at create, never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -262,9 +271,9 @@ impl Header {
     /// Reads the first bytes of a file (up to [`LEN`] of them) of `file_len`
     /// bytes, and believes nothing: every field is checked, and the length of
     /// the file must be the one that follows from them.
-    pub fn verify(page: &[u8], file_len: u64) -> Result<Header, Refusal> {
+    pub fn verify(page: &[u8], file_len: u64, access: Access) -> Result<Header, Refusal> {
         check_identity(page, file_len)?;
-        check_version(page)?;
+        check_version(page, access)?;
 
         let expected = crc32c::crc32c(&page[..CHECK.offset]);
         let found = CHECK.u32(page);
@@ -287,6 +296,7 @@ impl Header {
             }
         }
 
+        check_reserved(page)?;
         let record_align = RECORD_ALIGN.u32(page) as u64;
         let geometry = Geometry::plan(CAPACITY.u64(page), record_align, LANE_COUNT.u32(page))?;
         let start_position = START_POSITION.u64(page);
@@ -339,18 +349,33 @@ fn check_identity(page: &[u8], file_len: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_version(page: &[u8]) -> Result<(), Refusal> {
+fn check_version(page: &[u8], access: Access) -> Result<(), Refusal> {
     let (found_major, found_minor) = (FORMAT_MAJOR.u32(page), FORMAT_MINOR.u32(page));
     // Only additions that are announced by feature bits come with a minor
     // version, so a later minor is readable when it asks for nothing unknown.
     if found_major != MAJOR {
         return Err(Refusal::Version { found_major, found_minor });
     }
-    let unknown = INCOMPATIBLE.u64(page) | READ_COMPATIBLE.u64(page);
+    let unknown = match access {
+        Access::Look => INCOMPATIBLE.u64(page),
+        Access::Use => INCOMPATIBLE.u64(page) | READ_COMPATIBLE.u64(page),
+    };
     if unknown != 0 {
         return Err(Refusal::Features { unknown });
     }
     Ok(())
+}
+
+/// Bytes between the fields are zero, unless a later minor version uses them.
+fn check_reserved(page: &[u8]) -> Result<(), Refusal> {
+    if FORMAT_MINOR.u32(page) > MINOR {
+        return Ok(());
+    }
+    let gaps = FIELDS.windows(2).map(|pair| pair[0].end()..pair[1].offset);
+    match gaps.flatten().find(|&at| page[at] != 0) {
+        Some(at) => Err(Refusal::Field { field: "a reserved byte, its offset", value: at as u64 }),
+        None => Ok(()),
+    }
 }
 
 /// Sections with an id that 1.0 knows must be where 1.0 puts them; others are skipped.
@@ -399,7 +424,7 @@ mod tests {
     }
 
     fn verify(page: &[u8]) -> Result<Header, Refusal> {
-        Header::verify(page, header().geometry.file_len())
+        Header::verify(page, header().geometry.file_len(), Access::Use)
     }
 
     fn resealed(field: Field, value: u64) -> Vec<u8> {
@@ -462,18 +487,28 @@ mod tests {
         assert_eq!(verify(&resealed(INCOMPATIBLE, 4)), Err(Refusal::Features { unknown: 4 }));
         assert_eq!(verify(&resealed(READ_COMPATIBLE, 8)), Err(Refusal::Features { unknown: 8 }));
         assert_eq!(verify(&resealed(COMPATIBLE, 8)), Ok(header()));
+        let (page, len) = (resealed(READ_COMPATIBLE, 8), header().geometry.file_len());
+        assert_eq!(Header::verify(&page, len, Access::Look), Ok(header()));
+        let reserved = Field::new("reserved", SECTIONS.end(), 8);
+        assert!(matches!(verify(&resealed(reserved, 1)), Err(Refusal::Field { value: 0x300, .. })));
         assert_eq!(verify(&resealed(FORMAT_MINOR, 3)), Ok(header()));
     }
 
     #[test]
     fn other_files_are_named() {
-        assert_eq!(Header::verify(b"", 0), Err(Refusal::Empty));
-        assert_eq!(Header::verify(&[0; LEN], 4096), Err(Refusal::Zeros));
-        assert_eq!(Header::verify(b"RMHS....", 8), Err(Refusal::OtherShmring));
-        assert_eq!(Header::verify(b"#!/", 3), Err(Refusal::NotARegion { found: b"#!/".to_vec() }));
+        assert_eq!(Header::verify(b"", 0, Access::Use), Err(Refusal::Empty));
+        assert_eq!(Header::verify(&[0; LEN], 4096, Access::Use), Err(Refusal::Zeros));
+        assert_eq!(Header::verify(b"RMHS....", 8, Access::Use), Err(Refusal::OtherShmring));
+        assert_eq!(
+            Header::verify(b"#!/", 3, Access::Use),
+            Err(Refusal::NotARegion { found: b"#!/".to_vec() })
+        );
         let page = header().encode();
-        assert_eq!(Header::verify(&page[..100], 100), Err(Refusal::FileLen { expected: 4096, found: 100 }));
+        assert_eq!(
+            Header::verify(&page[..100], 100, Access::Use),
+            Err(Refusal::FileLen { expected: 4096, found: 100 })
+        );
         let expected = header().geometry.file_len();
-        assert_eq!(Header::verify(&page, 5000), Err(Refusal::FileLen { expected, found: 5000 }));
+        assert_eq!(Header::verify(&page, 5000, Access::Use), Err(Refusal::FileLen { expected, found: 5000 }));
     }
 }

@@ -53,7 +53,7 @@ impl Heap {
 
     fn data(&self, position: u64) -> &AtomicU64 {
         let words = self.data.len() as u64;
-        &self.data[(position / 8 & (words - 1)) as usize]
+        &self.data[((position / 8) & (words - 1)) as usize]
     }
 }
 

@@ -83,6 +83,23 @@ impl<M: Memory> Reader<M> {
         }))
     }
 
+    /// True if there is anything behind `record`.
+    pub fn is_followed(&self, record: &Record) -> bool {
+        self.memory.header_acquire(self.after(record)) != 0 // PUBLISH
+    }
+
+    /// True if a producer attached behind `record`, which is the last one: an
+    /// attach writes a check point there, and an end mark has its own before.
+    pub fn is_attached_behind(&self, record: &Record) -> bool {
+        let slot = Slot::of(self.memory.load_acquire(Word::CheckGeneration)); // CHECK
+        self.memory.load(Word::CheckTail(slot)) == self.after(record)
+    }
+
+    #[inline]
+    fn after(&self, record: &Record) -> u64 {
+        record.position.wrapping_add(self.shape.record_size(record.len as u64))
+    }
+
     /// Copies the payload of `record` to `bytes`, which is as long as it.
     #[inline]
     pub fn read(&self, record: &Record, bytes: &mut [u8]) {
@@ -93,7 +110,7 @@ impl<M: Memory> Reader<M> {
     /// Steps over `record`. It stays in the ring until the next commit.
     #[inline]
     pub fn advance(&mut self, record: &Record) {
-        self.position = record.position.wrapping_add(self.shape.record_size(record.len as u64));
+        self.position = self.after(record);
         if record.kind == Kind::Data {
             self.sequence = record.sequence.wrapping_add(1);
         }

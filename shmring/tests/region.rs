@@ -1,0 +1,522 @@
+//! Regions, producers and consumers through the public door.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use shmring::{
+    AttachError, CodecId, Consumer, CreateError, End, Flags, OpenError, Producer, Read, ReadError, Region,
+    RegionOptions, RemoveError, Role, Schema, SendError, Status, Wait,
+};
+use tempfile::TempDir;
+
+const SHORT: Duration = Duration::from_millis(60);
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("ring")
+    }
+
+    fn small(&self) -> Region {
+        RegionOptions::new().capacity(64 << 10).create(self.path()).unwrap()
+    }
+}
+
+#[track_caller]
+fn expect(consumer: &mut Consumer, sequence: u64, payload: &[u8]) {
+    match consumer.read_timeout(Duration::from_secs(30)).unwrap() {
+        Read::Message(m) => assert_eq!((m.sequence, m.payload), (sequence, payload)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn expect_end(consumer: &mut Consumer, end: &str) {
+    match consumer.read_timeout(Duration::from_secs(30)).unwrap() {
+        Read::End(e) => assert!(format!("{e:?}").starts_with(end), "{e:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn expect_nothing(consumer: &mut Consumer) {
+    assert_eq!(consumer.read_timeout(SHORT), Err(ReadError::TimedOut));
+}
+
+#[test]
+fn many_creators_make_one_region() {
+    let place = Place::new();
+    for _ in 0..50 {
+        let created: usize = thread::scope(|scope| {
+            let tasks: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| Region::create(place.path()).is_ok())).collect();
+            tasks.into_iter().map(|t| usize::from(t.join().unwrap())).sum()
+        });
+        assert_eq!(created, 1);
+        // While others open or create it, it comes and goes.
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| Region::open_or_create(place.path()).unwrap());
+            }
+            scope.spawn(|| Region::remove(place.path()));
+        });
+        let _ = Region::remove(place.path());
+    }
+    assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_differs_is_refused_with_both_values() {
+    let place = Place::new();
+    let made = RegionOptions::new().capacity(64 << 10).record_align(64).schema(Schema::new("orders", 3));
+    made.create(place.path()).unwrap();
+    made.open(place.path()).unwrap();
+    Region::open(place.path()).unwrap();
+    let options = RegionOptions::new();
+    for (other, asked, found) in [
+        (options.clone().capacity(1 << 20), "1048576", "65536"),
+        (options.clone().record_align(8), "8", "64"),
+        (options.clone().codec(CodecId::BINCODE), "bincode", "bytes"),
+        (options.clone().schema(Schema::new("orders", 4)), "orders version 4", "orders version 3"),
+        (options.clone().schema(Schema::new("trades", 3)), "trades", "orders"),
+        (options.clone().schema(Schema::default()), "(none)", "orders version 3"),
+    ] {
+        match other.open(place.path()) {
+            Err(OpenError::Differs { asked: a, found: f, .. }) => {
+                assert!(a.starts_with(asked) && f.starts_with(found), "{a} {f}");
+            }
+            unexpected => panic!("{unexpected:?}"),
+        }
+    }
+    let long = RegionOptions::new().schema(Schema::new("x".repeat(65), 1));
+    assert!(matches!(long.create(place.path()), Err(CreateError::SchemaName { .. })));
+    let odd = RegionOptions::new().start_at(8, 0);
+    assert!(matches!(odd.open_or_create(place.path()), Err(OpenError::Create(CreateError::Geometry(_)))));
+}
+
+#[test]
+fn a_role_has_one_holder_who_is_named() {
+    let place = Place::new();
+    let region = place.small();
+    let producer = region.producer().unwrap();
+    let consumer = region.consumer().unwrap();
+    for (result, role) in
+        [(region.producer().map(drop), Role::Producer(0)), (region.consumer().map(drop), Role::Consumer)]
+    {
+        match result {
+            Err(AttachError::Busy { role: r, owner: Some(owner) }) => {
+                assert_eq!((r, owner.pid), (role, std::process::id() as u64));
+                assert!(owner.same_namespace && owner.attached_ns > 0 && !owner.command.is_empty());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    match Region::remove(place.path()) {
+        Err(RemoveError::InUse { users, .. }) => assert_eq!(users.len(), 2),
+        other => panic!("{other:?}"),
+    }
+    drop((producer, consumer));
+    let unused = region;
+    Region::remove(place.path()).unwrap();
+    assert!(matches!(unused.producer(), Err(AttachError::Removed)));
+    assert!(matches!(Region::remove(place.path()), Err(RemoveError::NotFound { .. })));
+}
+
+#[test]
+fn messages_keep_their_sequence_across_handles() {
+    let place = Place::new();
+    let region = RegionOptions::new()
+        .capacity(64 << 10)
+        .start_at(u64::MAX - 0xFFF, (1 << 24) - 5)
+        .create(place.path())
+        .unwrap();
+    let first = (1 << 24) - 5;
+    for round in 0..1000 {
+        let mut producer = region.producer().unwrap();
+        assert_eq!(producer.sequence(), first + round);
+        producer.send(&round.to_le_bytes()).unwrap();
+        drop(producer);
+        let mut consumer = region.consumer().unwrap();
+        expect(&mut consumer, first + round, &round.to_le_bytes());
+        expect_end(&mut consumer, "Closed");
+        consumer.commit();
+    }
+}
+
+#[test]
+fn what_is_not_committed_comes_again() {
+    let place = Place::new();
+    let region = place.small();
+    let mut producer = region.producer().unwrap();
+    for number in 0..10u8 {
+        producer.send(&[number]).unwrap();
+    }
+    let mut consumer = region.consumer().unwrap();
+    expect(&mut consumer, 0, &[0]);
+    expect(&mut consumer, 1, &[1]);
+    consumer.commit();
+    expect(&mut consumer, 2, &[2]);
+    assert!(consumer.uncommitted() > 0);
+    drop(consumer);
+    let mut consumer = region.consumer().unwrap();
+    let rest: Vec<_> = consumer.available().map(|m| m.unwrap().sequence).collect();
+    assert_eq!(rest, (2..10).collect::<Vec<_>>());
+    consumer.commit();
+    assert_eq!((consumer.uncommitted(), consumer.sequence()), (0, 10));
+}
+
+#[test]
+fn an_end_is_told_once_and_only_when_it_is_committed_is_it_gone() {
+    let place = Place::new();
+    let region = place.small();
+    region.producer().unwrap().close();
+    // Twice: the first consumer does not commit.
+    expect_end(&mut region.consumer().unwrap(), "Closed");
+    let mut consumer = region.consumer().unwrap();
+    expect_end(&mut consumer, "Closed");
+    expect_nothing(&mut consumer);
+    consumer.commit();
+    drop(consumer);
+    let mut consumer = region.consumer().unwrap();
+    expect_nothing(&mut consumer);
+    // Streams that follow one another are one for who reads late.
+    for text in [b"a", b"b"] {
+        region.producer().unwrap().send(text).unwrap();
+    }
+    expect(&mut consumer, 0, b"a");
+    expect(&mut consumer, 1, b"b");
+    expect_end(&mut consumer, "Closed");
+}
+
+/// Sets the lane's state word back to "open": the instant between the end
+/// mark and the producer's last store.
+fn between_end_mark_and_closed(place: &Place) {
+    let file = File::options().write(true).open(place.path()).unwrap();
+    let state = 1u64 << 32 | 1;
+    file.write_all_at(&state.to_le_bytes(), 0x2000 + 0x180).unwrap();
+}
+
+#[test]
+fn an_end_that_was_not_told_is_not_committed() {
+    let place = Place::new();
+    let region = place.small();
+    region.producer().unwrap().send(b"message").unwrap();
+    between_end_mark_and_closed(&place);
+    let mut consumer = region.consumer().unwrap();
+    expect(&mut consumer, 0, b"message");
+    assert_eq!(consumer.try_read(), Ok(Read::Empty));
+    consumer.commit();
+    drop(consumer);
+    // The end mark is there, so that the producer died does not matter.
+    let mut consumer = region.consumer().unwrap();
+    expect_end(&mut consumer, "Closed");
+    consumer.commit();
+    drop(consumer);
+    expect_nothing(&mut region.consumer().unwrap());
+}
+
+#[test]
+fn a_death_is_told_once() {
+    let place = Place::new();
+    let region = place.small();
+    let mut producer = region.producer().unwrap();
+    producer.send(b"message").unwrap();
+    producer.abandon();
+    for _ in 0..2 {
+        let mut consumer = region.consumer().unwrap();
+        expect(&mut consumer, 0, b"message");
+        match consumer.read().unwrap() {
+            Read::End(End::Died { producer: Some(owner) }) => {
+                assert_eq!(owner.pid, std::process::id() as u64)
+            }
+            other => panic!("{other:?}"),
+        }
+        expect_nothing(&mut consumer);
+    }
+    let mut consumer = region.consumer().unwrap();
+    expect(&mut consumer, 0, b"message");
+    expect_end(&mut consumer, "Died");
+    consumer.commit();
+    drop(consumer);
+    assert_eq!(Status::of(place.path()).unwrap().lanes[0].deaths, 1);
+    let mut consumer = region.consumer().unwrap();
+    expect_nothing(&mut consumer);
+    region.producer().unwrap().send(b"again").unwrap();
+    expect(&mut consumer, 1, b"again");
+    expect_end(&mut consumer, "Closed");
+    assert_eq!(Status::of(place.path()).unwrap().lanes[0].deaths, 1);
+}
+
+#[test]
+fn a_producer_that_dies_behind_an_end_mark_has_died() {
+    let place = Place::new();
+    let region = place.small();
+    region.producer().unwrap().send(b"message").unwrap();
+    region.producer().unwrap().abandon();
+    let mut consumer = region.consumer().unwrap();
+    expect(&mut consumer, 0, b"message");
+    expect_end(&mut consumer, "Died");
+}
+
+#[test]
+fn a_producer_that_panics_does_not_close() {
+    let place = Place::new();
+    let region = place.small();
+    let mut producer = region.producer().unwrap();
+    let panicked = thread::spawn(move || {
+        producer.send(b"before").unwrap();
+        panic!("on purpose");
+    });
+    assert!(panicked.join().is_err());
+    let mut consumer = region.consumer().unwrap();
+    expect(&mut consumer, 0, b"before");
+    expect_end(&mut consumer, "Died");
+}
+
+#[test]
+fn pollers_learn_of_a_death_too() {
+    let place = Place::new();
+    let region = place.small();
+    let mut consumer = region.consumer().unwrap();
+    assert_eq!(consumer.check_producer(), Ok(false));
+    assert_eq!(consumer.try_read(), Ok(Read::Empty));
+    let producer = region.producer().unwrap();
+    assert_eq!(consumer.check_producer(), Ok(true));
+    producer.abandon();
+    assert_eq!(consumer.try_read(), Ok(Read::Empty));
+    assert_eq!(consumer.check_producer(), Ok(false));
+    assert!(matches!(consumer.try_read(), Ok(Read::End(End::Died { .. }))));
+    assert_eq!(consumer.try_read(), Ok(Read::Empty));
+}
+
+#[test]
+fn a_batch_and_a_grant_are_all_or_nothing() {
+    let place = Place::new();
+    let region = place.small();
+    let mut producer = region.producer().unwrap();
+    let mut consumer = region.consumer().unwrap();
+
+    let mut batch = producer.batch();
+    batch.try_push(b"lost").unwrap();
+    assert_eq!((batch.len(), batch.is_empty()), (1, false));
+    drop(batch);
+    let mut batch = producer.batch();
+    batch.try_push(b"one").unwrap();
+    batch.try_push_with(b"two", Flags::UNTERMINATED).unwrap();
+    assert_eq!(consumer.try_read(), Ok(Read::Empty));
+    batch.publish();
+    expect(&mut consumer, 0, b"one");
+    match consumer.try_read().unwrap() {
+        Read::Message(m) => assert!(m.payload == b"two" && m.flags.contains(Flags::UNTERMINATED)),
+        other => panic!("{other:?}"),
+    }
+
+    drop(producer.try_reserve(1000).unwrap());
+    let mut grant = producer.try_reserve(10).unwrap();
+    assert!(grant.is_empty());
+    grant.write_all(b"abc").unwrap();
+    grant.write_all(b"defgh").unwrap();
+    assert_eq!((grant.len(), grant.remaining()), (8, 2));
+    assert!(grant.write_all(b"xyz").is_err());
+    grant.commit();
+    expect(&mut consumer, 2, b"abcdefghxy");
+    assert!(matches!(producer.try_reserve(1 << 20), Err(SendError::TooLarge { .. })));
+}
+
+fn fill(producer: &mut Producer) -> u64 {
+    let mut count = 0;
+    while producer.try_send(&[7; 100]).is_ok() {
+        count += 1;
+    }
+    assert_eq!(producer.try_send(&[7; 100]), Err(SendError::Full));
+    count
+}
+
+#[test]
+fn a_full_ring_takes_the_end_and_nothing_else() {
+    let place = Place::new();
+    for align in [8, 16, 64] {
+        let region =
+            RegionOptions::new().capacity(64 << 10).record_align(align).create(place.path()).unwrap();
+        assert_eq!(region.max_message() as u64, region.capacity() - 2 * align - 8);
+        assert!(region.max_message() as u64 >= region.capacity() - 256);
+        let mut producer = region.producer().unwrap();
+        let count = fill(&mut producer);
+        // Exactly full, then closed again and again without a message.
+        while producer.try_send(b"").is_ok() {}
+        producer.close();
+        for _ in 0..3 {
+            region.producer().unwrap().close();
+        }
+        let mut consumer = region.consumer().unwrap();
+        for sequence in 0..count {
+            expect(&mut consumer, sequence, &[7; 100]);
+        }
+        while let Read::Message(m) = consumer.read().unwrap() {
+            assert_eq!(m.payload, b"");
+        }
+        consumer.commit();
+        expect_nothing(&mut consumer);
+        // The largest message, alone.
+        let largest = vec![9; region.max_message()];
+        region.producer().unwrap().try_send(&largest).unwrap();
+        match consumer.try_read().unwrap() {
+            Read::Message(m) => assert!(m.payload == largest),
+            other => panic!("{other:?}"),
+        }
+        drop(consumer);
+        Region::remove(place.path()).unwrap();
+    }
+}
+
+#[test]
+fn waiting_ends_by_deadline_interrupt_or_room() {
+    for wait in [Wait::Adaptive, Wait::Spin, Wait::Park] {
+        let place = Place::new();
+        let region = place.small();
+        let mut producer = region.producer().unwrap();
+        let mut consumer = region.consumer().unwrap();
+        producer.set_wait(wait);
+        consumer.set_wait(wait);
+        expect_nothing(&mut consumer);
+        fill(&mut producer);
+        assert_eq!(producer.send_timeout(&[1; 100], SHORT), Err(SendError::TimedOut));
+        assert!(matches!(
+            producer.reserve_deadline(100, Some(std::time::Instant::now())),
+            Err(SendError::TimedOut)
+        ));
+
+        let flag = Arc::new(AtomicBool::new(true));
+        producer.set_interrupt(Arc::clone(&flag));
+        assert_eq!(producer.send(&[1; 100]), Err(SendError::Interrupted));
+        flag.store(false, Ordering::Relaxed);
+        // Both at work: every message comes, whoever has to wait.
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for number in 0..20_000u64 {
+                    producer.send(&number.to_le_bytes()).unwrap();
+                }
+            });
+            let mut next = 0u64;
+            loop {
+                match consumer.read().unwrap() {
+                    Read::Message(m) if m.payload.len() == 8 => {
+                        assert_eq!(m.payload, next.to_le_bytes());
+                        next += 1;
+                    }
+                    Read::Message(_) => {}
+                    Read::End(end) => break assert_eq!(end, End::Closed),
+                    Read::Empty => unreachable!(),
+                }
+                consumer.commit();
+            }
+            assert_eq!(next, 20_000);
+        });
+    }
+}
+
+#[test]
+fn waiting_with_everything_uncommitted_is_an_error() {
+    let place = Place::new();
+    let region = place.small();
+    let mut producer = region.producer().unwrap();
+    let mut consumer = region.consumer().unwrap();
+    let count = fill(&mut producer);
+    thread::scope(|scope| {
+        scope.spawn(move || producer.send(&[7; 100]).unwrap());
+        for sequence in 0..count {
+            expect(&mut consumer, sequence, &[7; 100]);
+        }
+        match consumer.read_timeout(Duration::from_secs(30)) {
+            Err(ReadError::Uncommitted { bytes }) => assert!(bytes > 60_000),
+            other => panic!("{other:?}"),
+        }
+        consumer.commit();
+        expect(&mut consumer, count, &[7; 100]);
+    });
+}
+
+#[test]
+fn impossible_words_are_damage_for_good() {
+    let place = Place::new();
+    let region = place.small();
+    let mut producer = region.producer().unwrap();
+    let mut consumer = region.consumer().unwrap();
+    let file = File::options().write(true).open(place.path()).unwrap();
+    producer.send(b"message").unwrap();
+    file.write_all_at(&u64::MAX.to_le_bytes(), 0x10000).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(consumer.try_read(), Err(ReadError::Damaged(d)) if d.lane == 0));
+        assert!(matches!(consumer.read(), Err(ReadError::Damaged(_))));
+    }
+    // A head beyond the tail, seen when the ring seems full.
+    file.write_all_at(&(1u64 << 40).to_le_bytes(), 0x2000 + 0x80).unwrap();
+    let error = loop {
+        match producer.try_send(&[7; 100]) {
+            Ok(()) => {}
+            Err(e) => break e,
+        }
+    };
+    assert!(matches!(error, SendError::Damaged(_)), "{error:?}");
+    assert!(matches!(producer.try_send(b""), Err(SendError::Damaged(_))));
+    drop((producer, consumer));
+    assert!(matches!(region.producer(), Err(AttachError::Damaged(_))));
+}
+
+#[test]
+fn what_becomes_of_the_file_is_noticed() {
+    let place = Place::new();
+    let region = place.small();
+    let mut producer = region.producer().unwrap();
+    let mut consumer = region.consumer().unwrap();
+    fill(&mut producer);
+    fs::remove_file(place.path()).unwrap();
+    assert_eq!(producer.send(&[7; 100]), Err(SendError::Removed));
+    consumer.available().for_each(drop);
+    assert_eq!(consumer.read(), Err(ReadError::Removed));
+    assert!(matches!(region.consumer(), Err(AttachError::Busy { .. })));
+    drop(consumer);
+    assert!(matches!(region.consumer(), Err(AttachError::Removed)));
+
+    let region = place.small();
+    let file = File::options().write(true).open(place.path()).unwrap();
+    file.set_len(70_000).unwrap();
+    assert!(matches!(region.consumer(), Err(AttachError::Truncated { found: 70_000 })));
+}
+
+#[test]
+fn the_status_tells_what_is_there() {
+    let place = Place::new();
+    let region = place.small();
+    let fresh = Status::of(place.path()).unwrap();
+    assert_eq!(
+        (fresh.lanes[0].stream, fresh.consumer.is_none(), fresh.capacity),
+        ("never used", true, 65536)
+    );
+    let mut producer = region.producer().unwrap();
+    let mut consumer = region.consumer().unwrap();
+    for _ in 0..5 {
+        producer.send(b"message").unwrap();
+    }
+    expect(&mut consumer, 0, b"message");
+    consumer.commit();
+    let busy = Status::of(place.path()).unwrap();
+    let lane = &busy.lanes[0];
+    assert_eq!((lane.stream, lane.sent, lane.committed, lane.used), ("open", 5, 1, 64));
+    assert!(busy.consumer.unwrap().is_some() && lane.producer.as_ref().unwrap().is_some());
+    producer.abandon();
+    assert_eq!(Status::of(place.path()).unwrap().lanes[0].stream, "its producer died");
+}

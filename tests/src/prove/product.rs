@@ -1,0 +1,216 @@
+//! Scenarios on the product: its own handles on its own mapping.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use shmring::internals::layout::record;
+use shmring::internals::layout::{Geometry, Word};
+use shmring::internals::ring::Memory;
+use shmring::{Consumer, Producer, Read, Region, RegionOptions};
+
+use super::expected::{Expected, READS};
+use super::scenario::{CAPACITY, FILLERS, Load, Operation, Plan, SPACER, Scenario, payload};
+use super::trace::{Focus, Progress, each_instruction, rehearse};
+use super::view::{Changes, View, data_word};
+use super::watch::{Tally, Watch};
+
+/// One that can send a message and one that can take it off the ring.
+pub(crate) trait Pair {
+    /// Sends.
+    fn send(&mut self, message: &[u8]) -> Result<()>;
+    /// Reads the next message and commits it.
+    fn receive(&mut self) -> Result<()>;
+}
+
+/// Fills the ring with believable headers and brings its tail to its place;
+/// then sends what is there before the operation.
+pub(crate) fn prepare(scenario: &Scenario, plan: &Plan, pair: &mut impl Pair) -> Result<()> {
+    let mut sequence = plan.start_sequence;
+    let mut send = |pair: &mut dyn Pair, len| {
+        let message = payload(plan.believable, sequence, len);
+        sequence = sequence.wrapping_add(1);
+        pair.send(&message)
+    };
+    for len in [plan.filler; FILLERS].into_iter().chain([SPACER]) {
+        send(pair, len)?;
+        pair.receive()?;
+    }
+    for &len in &plan.pending {
+        send(pair, len)?;
+    }
+    if !scenario.operation.publishes() {
+        for &len in &plan.subjects {
+            send(pair, len)?;
+        }
+    }
+    Ok(())
+}
+
+/// A scenario proves nothing if the word that the operation must set to zero
+/// is not one that would be believed.
+pub(crate) fn check_believable(plan: &Plan, view: &View) -> Result<()> {
+    let word = data_word(&view.image(), (plan.end % CAPACITY) as usize);
+    let head = record::decode(word).context("the word after the operation's records is no header")?;
+    ensure!(record::carries(head.sequence_low, plan.believable), "it carries another sequence");
+    Ok(())
+}
+
+/// A fresh region for a scenario, and a view of it.
+pub(crate) fn create(scenario: &Scenario, plan: &Plan, path: &Path) -> Result<(Region, View)> {
+    let align = scenario.shape().align;
+    let region = RegionOptions::new()
+        .capacity(CAPACITY)
+        .record_align(align)
+        .start_at(plan.start_position, plan.start_sequence)
+        .create(path)?;
+    let file = File::options().read(true).write(true).open(path)?;
+    let view = View::new(&file, &Geometry::plan(CAPACITY, align, 1)?)?;
+    Ok((region, view))
+}
+
+/// Steps through one scenario.
+pub(crate) fn run(scenario: Scenario, path: &Path, progress: &Progress) -> Result<Tally> {
+    let plan = scenario.plan();
+    let (region, view) = create(&scenario, &plan, path)?;
+    let mut product =
+        Product { producer: Some(region.producer()?), consumer: Some(region.consumer()?), region };
+    prepare(&scenario, &plan, &mut product)?;
+    if scenario.operation.publishes() || scenario.operation == Operation::Close {
+        check_believable(&plan, &view)?;
+    }
+    product.leave_as_found(&scenario, &plan, &view)?;
+
+    let expected = Expected::new(&scenario, &plan);
+    let subjects = &expected.messages[expected.messages.len() - plan.subjects.len()..];
+    let mut operate = || product.operate(&scenario, subjects);
+    let focus = if scenario.needs_focus() { Some(find_focus(&view, progress, &mut operate)?) } else { None };
+    let mut watch = Watch::new(scenario, &expected, &view, false);
+    each_instruction(progress, focus.as_ref(), operate, |returned| watch.look(returned))?;
+    Ok(watch.finish())
+}
+
+/// Where `operate` changes the lane, which is then as it was before.
+fn find_focus(view: &View, progress: &Progress, operate: impl FnOnce() -> Result<()>) -> Result<Focus> {
+    let before = view.image();
+    let (mut seen, mut changes) = (before.clone(), Changes::default());
+    let changed = || {
+        view.refresh(&mut seen, &mut changes);
+        !changes.is_empty()
+    };
+    let focus = rehearse(progress, operate, changed)?;
+    view.restore(&before);
+    Ok(focus)
+}
+
+struct Product {
+    region: Region,
+    producer: Option<Producer>,
+    consumer: Option<Consumer>,
+}
+
+impl Pair for Product {
+    fn send(&mut self, message: &[u8]) -> Result<()> {
+        self.producer().try_send(message).context("the set-up's message does not fit")
+    }
+
+    fn receive(&mut self) -> Result<()> {
+        self.read(1)?;
+        self.consumer().commit();
+        Ok(())
+    }
+}
+
+impl Product {
+    fn producer(&mut self) -> &mut Producer {
+        self.producer.as_mut().expect("attached")
+    }
+
+    fn consumer(&mut self) -> &mut Consumer {
+        self.consumer.as_mut().expect("attached")
+    }
+
+    fn read(&mut self, count: usize) -> Result<()> {
+        for _ in 0..count {
+            match self.consumer().try_read()? {
+                Read::Message(_) => {}
+                other => bail!("instead of a message: {other:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// What those did before who died before the operation.
+    fn leave_as_found(&mut self, scenario: &Scenario, plan: &Plan, view: &View) -> Result<()> {
+        match scenario.operation {
+            Operation::ReadCommit => self.read(plan.pending.len())?,
+            Operation::Takeover => {
+                self.die_sending(scenario, plan)?;
+                self.producer.take().expect("attached").abandon();
+                if scenario.twisted() {
+                    view.store(Word::TailHint, plan.end.wrapping_add(64));
+                    view.store(Word::SequenceHint, 0);
+                }
+            }
+            Operation::ConsumerAttach => {
+                let head = view.load(Word::Head);
+                self.read(plan.pending.len())?;
+                self.consumer().commit();
+                self.read(1)?;
+                drop(self.consumer.take());
+                if scenario.twisted() {
+                    // It died between the commit and the head word.
+                    view.store(Word::Head, head);
+                }
+            }
+            Operation::Send | Operation::ReserveCommit | Operation::Batch | Operation::Close => {}
+        }
+        Ok(())
+    }
+
+    /// Bytes of a message or of a batch that was never published.
+    fn die_sending(&mut self, scenario: &Scenario, plan: &Plan) -> Result<()> {
+        if scenario.load == Load::Empty {
+            // All over the ring, the records before the last check point too.
+            let len = self.producer().max_message() - plan.subjects[0] - 2 * scenario.shape().align as usize;
+            return Ok(self.producer().try_reserve(len)?.write_all(&payload(plan.believable, 0, len))?);
+        }
+        let mut batch = self.producer().batch();
+        for len in [200, 24, 8] {
+            // In a full ring it died waiting.
+            let _ = batch.try_push(&payload(plan.believable, 0, len));
+        }
+        Ok(())
+    }
+
+    /// The stepped code. What it makes is kept, not dropped.
+    fn operate(&mut self, scenario: &Scenario, subjects: &[Vec<u8>]) -> Result<()> {
+        match scenario.operation {
+            Operation::Send => self.producer().try_send(&subjects[0])?,
+            Operation::ReserveCommit => {
+                let message = &subjects[0];
+                let (first, second) = message.split_at(message.len() / 3);
+                let mut grant = self.producer().try_reserve(scenario.reserve(message.len()))?;
+                grant.write_all(first)?;
+                grant.write_all(second)?;
+                grant.commit();
+            }
+            Operation::Batch => {
+                let mut batch = self.producer().batch();
+                for message in subjects {
+                    batch.try_push(message)?;
+                }
+                batch.publish();
+            }
+            Operation::ReadCommit => {
+                self.read(READS)?;
+                self.consumer().commit();
+            }
+            Operation::Takeover => self.producer = Some(self.region.producer()?),
+            Operation::ConsumerAttach => self.consumer = Some(self.region.consumer()?),
+            Operation::Close => self.producer.take().expect("attached").close(),
+        }
+        Ok(())
+    }
+}

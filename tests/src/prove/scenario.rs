@@ -1,0 +1,291 @@
+//! The grid: which operation, on which ring, with which record where.
+
+use shmring::internals::layout::record::{self, Kind};
+use shmring::internals::ring::Shape;
+
+/// Bytes of the ring: the smallest there is.
+pub(crate) const CAPACITY: u64 = 64 * 1024;
+
+/// Payload lengths: around a word, around each alignment, a string copy.
+const LENGTHS: [usize; 12] = [0, 1, 7, 8, 9, 24, 40, 56, 64, 100, 300, 1000];
+const ALIGNS: [u64; 3] = [8, 16, 64];
+const LOADS: [Load; 4] = [Load::Empty, Load::Few, Load::Eighth, Load::Full];
+/// Where the lap begins that the operation is in or starts: the second ends
+/// where positions wrap.
+const LAPS: [u64; 3] = [5 * CAPACITY, 0u64.wrapping_sub(CAPACITY), 0];
+/// The sequence of the first message: the header's 24 bits wrap, all 64 do.
+const SEQUENCES: [u64; 5] = [41, (1 << 24) - 1, (1 << 24) - 3, u64::MAX, u64::MAX - 2];
+
+/// Scenarios in a round: every length, place, alignment and load comes up.
+pub(crate) const ROUND: usize = LENGTHS.len();
+
+/// What the stepped process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// `Producer::try_send`.
+    Send,
+    /// `Producer::try_reserve`, two writes, `Grant::commit`.
+    ReserveCommit,
+    /// `Producer::batch`, three messages, `Batch::publish`.
+    Batch,
+    /// `Consumer::try_read` twice, `Consumer::commit`.
+    ReadCommit,
+    /// `Region::producer` after one that died in a batch or a long message.
+    Takeover,
+    /// `Region::consumer` after one that died with a message uncommitted.
+    ConsumerAttach,
+    /// `Producer::close`.
+    Close,
+}
+
+impl Operation {
+    /// All, in the order of the report.
+    pub(crate) const ALL: [Operation; 7] = [
+        Operation::Send,
+        Operation::ReserveCommit,
+        Operation::Batch,
+        Operation::ReadCommit,
+        Operation::Takeover,
+        Operation::ConsumerAttach,
+        Operation::Close,
+    ];
+
+    /// Its name in the report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Operation::Send => "send",
+            Operation::ReserveCommit => "reserve_commit",
+            Operation::Batch => "batch",
+            Operation::ReadCommit => "read_commit",
+            Operation::Takeover => "takeover",
+            Operation::ConsumerAttach => "consumer_attach",
+            Operation::Close => "close",
+        }
+    }
+
+    /// True if it publishes the subjects; else they are there before it.
+    pub(crate) fn publishes(self) -> bool {
+        matches!(self, Operation::Send | Operation::ReserveCommit | Operation::Batch)
+    }
+}
+
+/// What is in the ring before the subjects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Nothing: everything was committed.
+    Empty,
+    /// Two short messages.
+    Few,
+    /// So much that the next publish writes a check point.
+    Eighth,
+    /// So much that the subjects fill the ring to the last record.
+    Full,
+}
+
+/// Where in the ring the first subject's header lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Middle,
+    Start,
+    LastRecord,
+    Last64,
+    EndsAtTheEnd,
+    EndsJustBehind,
+    HalfOver,
+}
+
+const PLACES: [Place; 7] = [
+    Place::LastRecord,
+    Place::HalfOver,
+    Place::EndsAtTheEnd,
+    Place::Middle,
+    Place::EndsJustBehind,
+    Place::Start,
+    Place::Last64,
+];
+
+impl Place {
+    fn offset(self, size: u64, align: u64) -> u64 {
+        let before_end = match self {
+            Place::Middle => 2 * CAPACITY / 3,
+            Place::Start => CAPACITY,
+            Place::LastRecord => align,
+            Place::Last64 => 64,
+            Place::EndsAtTheEnd => size,
+            Place::EndsJustBehind => size - align,
+            Place::HalfOver => size / 2,
+        };
+        CAPACITY.wrapping_sub(before_end) / align * align
+    }
+}
+
+/// One operation on one ring.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scenario {
+    /// What is done.
+    pub(crate) operation: Operation,
+    /// What is there before.
+    pub(crate) load: Load,
+    /// Numbered within its operation.
+    pub(crate) number: usize,
+    len: usize,
+    place: Place,
+    align: u64,
+    lap: u64,
+    first_sequence: u64,
+}
+
+impl Scenario {
+    /// The `number`th scenario of `operation`. Every [`ROUND`] of them has all
+    /// lengths; the other properties go round at other speeds.
+    pub(crate) fn new(operation: Operation, number: usize) -> Scenario {
+        let round = number / ROUND;
+        Scenario {
+            operation,
+            number,
+            len: LENGTHS[number % LENGTHS.len()],
+            place: PLACES[number % PLACES.len()],
+            align: ALIGNS[(number + round) % ALIGNS.len()],
+            load: LOADS[(number / 3 + round) % LOADS.len()],
+            lap: LAPS[(number / 2 + round) % LAPS.len()],
+            first_sequence: SEQUENCES[number % SEQUENCES.len()],
+        }
+    }
+
+    /// True if the words that are not part of the protocol's truth should be
+    /// made stale or wrong before the operation.
+    pub(crate) fn twisted(&self) -> bool {
+        self.number % 2 == 1
+    }
+
+    /// True if only those stretches are stepped in which the lane changes.
+    /// The first scenario of every operation is stepped as a whole.
+    pub(crate) fn needs_focus(&self) -> bool {
+        let attaches = matches!(self.operation, Operation::Takeover | Operation::ConsumerAttach);
+        attaches && self.number > 0 && cfg!(target_arch = "x86_64")
+    }
+
+    /// The sizes.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { capacity: CAPACITY, align: self.align }
+    }
+
+    /// Lengths of the messages that the operation is about.
+    fn subjects(&self) -> Vec<usize> {
+        match self.operation {
+            Operation::Send | Operation::ReserveCommit | Operation::Takeover | Operation::Close => {
+                vec![self.len]
+            }
+            Operation::Batch | Operation::ReadCommit | Operation::ConsumerAttach => vec![self.len, 24, 9],
+        }
+    }
+
+    /// Lengths of the messages before the subjects, `room` bytes at most.
+    fn pending(&self, room: u64) -> Vec<usize> {
+        const PIECE: u64 = 16 * 1024;
+        match self.load {
+            Load::Empty => vec![],
+            Load::Few => vec![40, 0],
+            Load::Eighth => vec![(CAPACITY / 8 - SPACER_SIZE - self.align - 8) as usize],
+            Load::Full => {
+                (0..room.div_ceil(PIECE)).map(|i| (room - i * PIECE).min(PIECE) as usize - 8).collect()
+            }
+        }
+    }
+
+    /// All numbers of the scenario.
+    pub(crate) fn plan(&self) -> Plan {
+        let shape = self.shape();
+        let size = |lens: &[usize]| lens.iter().map(|&l| shape.record_size(l as u64)).sum::<u64>();
+        let subjects = self.subjects();
+        let size_of_subjects = size(&subjects);
+        // What an exactly full ring holds: see `Writer::claim`.
+        let pending = self.pending(CAPACITY - 2 * self.align - size_of_subjects);
+
+        let at = self.lap.wrapping_add(self.place.offset(size_of_subjects, self.align));
+        let filler = shape.max_len() as usize;
+        let before = FILLERS as u64 * size(&[filler]) + SPACER_SIZE + size(&pending);
+        let count_before = FILLERS as u64 + 1;
+        let end = at.wrapping_add(size_of_subjects);
+        let end_mark = if self.operation == Operation::Close { self.align } else { 0 };
+        let messages = (pending.len() + subjects.len()) as u64;
+        Plan {
+            filler,
+            start_position: at.wrapping_sub(before),
+            start_sequence: self.first_sequence.wrapping_sub(count_before),
+            first_sequence: self.first_sequence,
+            believable: self.first_sequence.wrapping_add(messages),
+            end: end.wrapping_add(end_mark),
+            bytes_before: (FILLERS * filler + SPACER) as u64,
+            pending,
+            subjects,
+        }
+    }
+
+    /// How much to reserve for a message of `len` bytes: a little more where
+    /// there is room, and where there is most, so much that a check point is due.
+    pub(crate) fn reserve(&self, len: usize) -> usize {
+        match self.load {
+            Load::Empty => self.shape().max_len() as usize,
+            Load::Few | Load::Eighth => len + 100,
+            Load::Full => len,
+        }
+    }
+}
+
+impl std::fmt::Display for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Scenario { operation, number, len, place, load, align, lap, first_sequence } = self;
+        write!(f, "{} #{number}: {len} bytes at {place:?}, ring {load:?}, ", operation.name())?;
+        write!(f, "alignment {align}, lap {lap:#x}, from sequence {first_sequence:#x}")
+    }
+}
+
+/// Messages that fill the ring with words to be mistaken for headers. Three
+/// of nearly its size leave no other word but the last one's header.
+pub(crate) const FILLERS: usize = 3;
+/// A message that covers that header too. Its record has the same size at
+/// every alignment, without padding.
+pub(crate) const SPACER: usize = 312;
+const SPACER_SIZE: u64 = 320;
+
+/// The numbers of a scenario.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Payload length of a filler.
+    pub(crate) filler: usize,
+    /// Where the region starts, so that the first subject lies in its place.
+    pub(crate) start_position: u64,
+    /// The sequence of the first filler.
+    pub(crate) start_sequence: u64,
+    /// The sequence of the first message that is not committed at the start.
+    pub(crate) first_sequence: u64,
+    /// The sequence that comes next after the operation: all payloads are
+    /// headers that carry it.
+    pub(crate) believable: u64,
+    /// The tail after the operation.
+    pub(crate) end: u64,
+    /// Payload bytes published before `first_sequence`.
+    pub(crate) bytes_before: u64,
+    /// Payload lengths of what lies in the ring before the subjects.
+    pub(crate) pending: Vec<usize>,
+    /// Payload lengths of what the operation is about.
+    pub(crate) subjects: Vec<usize>,
+}
+
+/// The payload of a message: words that the reader of `believable` would take
+/// for headers of short messages, and that tell one message from another.
+pub(crate) fn payload(believable: u64, sequence: u64, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len + 8);
+    let mut state = sequence ^ (len as u64) << 32;
+    while bytes.len() < len {
+        // splitmix64
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let word = record::encode(Kind::Data, (mixed >> 56) as u8 & 7, mixed as u32 % 1000, believable);
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}

@@ -1,0 +1,264 @@
+//! What comes after the kill: a new producer and a new consumer, in both
+//! orders, on a copy of what the dead one left.
+
+use shmring::internals::layout::Word;
+use shmring::internals::layout::blocks::{LaneState, Phase};
+use shmring::internals::layout::record::Kind;
+use shmring::internals::ring::{Claim, Memory, Reader, Shape, Writer};
+
+use super::expected::{AFTER, Expected, Found, LAP_LEN};
+use super::replica::Replica;
+
+/// The survivors' rings over a replica.
+pub(crate) struct Survivors<'a> {
+    /// What they work on; to be rolled back afterwards.
+    pub(crate) replica: &'a Replica,
+    /// The sizes.
+    pub(crate) shape: Shape,
+    /// What they may find.
+    pub(crate) expected: &'a Expected,
+    /// The planted bug of a producer that trusts the hints.
+    pub(crate) trusts_hints: bool,
+}
+
+/// Whose successor comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    /// The producer's.
+    Producer,
+    /// The consumer's.
+    Consumer,
+}
+
+type Verdict<T> = Result<T, String>;
+
+impl Survivors<'_> {
+    /// Both successors come and work; with `lap`, once round the whole ring.
+    /// What they find, or what is wrong.
+    pub(crate) fn come(&self, first: First, lap: bool) -> Verdict<Found> {
+        match first {
+            First::Producer => self.writer_first(lap),
+            First::Consumer => self.reader_first(lap),
+        }
+    }
+
+    /// The producer's successor comes first and sends; then the consumer's.
+    fn writer_first(&self, lap: bool) -> Verdict<Found> {
+        let mut writer = self.new_writer()?;
+        let end = writer.sequence();
+        let mut sent = 0;
+        while sent < AFTER.len() && self.send(&mut writer, sent, end)? {
+            sent += 1;
+        }
+        let mut reader = self.new_reader()?;
+        let committed = self.expected.index(reader.sequence());
+        let end_marks = self.drain(&mut reader, &writer, end)?;
+        for i in sent..AFTER.len() {
+            self.must_send(&mut writer, i, end)?;
+        }
+        self.drain(&mut reader, &writer, end)?;
+        if lap {
+            self.go_round(&mut writer, &mut reader, end)?;
+        }
+        let found = Found { committed, published: self.expected.index(end), end_marks };
+        self.check_state(found)?;
+        Ok(found)
+    }
+
+    /// The consumer's successor comes first and empties the ring; then the
+    /// producer's.
+    fn reader_first(&self, lap: bool) -> Verdict<Found> {
+        let mut reader = self.new_reader()?;
+        let committed = self.expected.index(reader.sequence());
+        let all = self.expected.first.wrapping_add(self.expected.messages.len() as u64);
+        let end_marks = self.read_all(&mut reader, all)?;
+        reader.commit();
+        let mut writer = self.new_writer()?;
+        let end = writer.sequence();
+        if (end, writer.tail()) != (reader.sequence(), reader.head()) {
+            return Err(format!(
+                "the new producer goes on at sequence {end:#x}, position {:#x}; the new consumer had read to {:#x}, {:#x}",
+                writer.tail(),
+                reader.sequence(),
+                reader.head()
+            ));
+        }
+        for i in 0..AFTER.len() {
+            self.must_send(&mut writer, i, end)?;
+        }
+        self.drain(&mut reader, &writer, end)?;
+        if lap {
+            self.go_round(&mut writer, &mut reader, end)?;
+        }
+        Ok(Found { committed, published: self.expected.index(end), end_marks })
+    }
+
+    fn new_reader(&self) -> Verdict<Reader<&Replica>> {
+        Reader::take_over(self.replica, self.shape).map_err(|corrupt| format!("the new consumer: {corrupt}"))
+    }
+
+    /// Takes over twice, which must be the same as once.
+    fn new_writer(&self) -> Verdict<Writer<Eyes<'_>>> {
+        let eyes = || Eyes { replica: self.replica, trusts_hints: self.trusts_hints };
+        let take_over = || {
+            Writer::take_over(eyes(), self.shape).map_err(|corrupt| format!("the new producer: {corrupt}"))
+        };
+        let state = |w: &Writer<_>| (w.tail(), w.sequence(), w.bytes());
+        let first = state(&take_over()?);
+        let writer = take_over()?;
+        if state(&writer) != first {
+            return Err(format!("a second takeover finds {:?}, the first found {first:?}", state(&writer)));
+        }
+        let published = self.expected.index(writer.sequence());
+        if published > self.expected.messages.len() {
+            return Err(format!("the new producer goes on at sequence {:#x}", writer.sequence()));
+        }
+        let bytes = self.expected.bytes(published);
+        // There is no hint that says how many bytes.
+        if !self.trusts_hints && writer.bytes() != bytes {
+            return Err(format!("the new producer counts {} bytes of {bytes}", writer.bytes()));
+        }
+        Ok(writer)
+    }
+
+    /// Sends the `i`th message of the new producer; false if there is no room,
+    /// which is checked to be true.
+    fn send(&self, writer: &mut Writer<Eyes<'_>>, i: usize, end: u64) -> Verdict<bool> {
+        let message = self.expected.after(i, end);
+        match writer.claim(message.len()) {
+            Ok(()) => {
+                writer.write(0, &message);
+                writer.stage(0, message.len());
+                writer.publish();
+                Ok(true)
+            }
+            Err(Claim::Full) => {
+                let head = self.replica.load(Word::Head);
+                let missing = writer.head_needed(message.len()).wrapping_sub(head);
+                let full = missing != 0 && missing <= self.shape.capacity;
+                if full { Ok(false) } else { Err("the ring is called full and is not".into()) }
+            }
+            Err(claim) => Err(format!("the new producer cannot send: {claim:?}")),
+        }
+    }
+
+    fn must_send(&self, writer: &mut Writer<Eyes<'_>>, i: usize, end: u64) -> Verdict<()> {
+        match self.send(writer, i, end)? {
+            true => Ok(()),
+            false => Err("an empty ring is called full".into()),
+        }
+    }
+
+    /// Reads everything, commits it and checks that nothing is left; says how
+    /// many end marks there were.
+    fn drain(&self, reader: &mut Reader<&Replica>, writer: &Writer<Eyes<'_>>, end: u64) -> Verdict<usize> {
+        let end_marks = self.read_all(reader, end)?;
+        reader.commit();
+        let (read, sent) = ([reader.sequence(), reader.head()], [writer.sequence(), writer.tail()]);
+        if read != sent {
+            return Err(format!(
+                "sequence and position: the new consumer reads to {read:x?}, the new producer sent to {sent:x?}"
+            ));
+        }
+        Ok(end_marks)
+    }
+
+    fn read_all(&self, reader: &mut Reader<&Replica>, end: u64) -> Verdict<usize> {
+        let mut end_marks = 0;
+        let mut buffer = Vec::new();
+        for _ in 0..=self.shape.capacity / self.shape.align {
+            let Some(record) = reader.peek().map_err(|corrupt| format!("the new consumer: {corrupt}"))?
+            else {
+                return Ok(end_marks);
+            };
+            if record.kind == Kind::End {
+                end_marks += 1;
+            } else {
+                buffer.resize(record.len, 0);
+                reader.read(&record, &mut buffer);
+                let index = self.expected.index(record.sequence);
+                match self.expected.content(record.sequence, end) {
+                    Some(content) if content == buffer => {}
+                    Some(content) if content.len() == record.len => {
+                        return Err(format!("message {index} is torn"));
+                    }
+                    _ => return Err(format!("message {index} is another: {} bytes", record.len)),
+                }
+            }
+            reader.advance(&record);
+        }
+        Err("the new consumer reads without end".into())
+    }
+
+    /// More than a whole lap of messages, one at a time.
+    fn go_round(
+        &self,
+        writer: &mut Writer<Eyes<'_>>,
+        reader: &mut Reader<&Replica>,
+        end: u64,
+    ) -> Verdict<()> {
+        for i in 0..=(self.shape.capacity as usize / LAP_LEN) {
+            self.must_send(writer, AFTER.len() + i, end)?;
+            self.drain(reader, writer, end)?;
+        }
+        Ok(())
+    }
+
+    /// A lane that says it is closed has its end mark.
+    fn check_state(&self, found: Found) -> Verdict<()> {
+        let word = self.replica.load(Word::State);
+        let state = LaneState::decode(word).ok_or_else(|| format!("the lane's state is {word:#x}"))?;
+        if state.phase == Phase::Closed && found.end_marks == 0 {
+            return Err("the lane is closed and has no end mark".into());
+        }
+        Ok(())
+    }
+}
+
+/// The replica as a new producer sees it: as it is, or with the planted bug
+/// of one that takes the tail hint for the tail and looks at no record.
+#[derive(Debug)]
+struct Eyes<'a> {
+    replica: &'a Replica,
+    trusts_hints: bool,
+}
+
+impl Memory for Eyes<'_> {
+    fn load(&self, word: Word) -> u64 {
+        self.replica.load(match word {
+            Word::CheckTail(_) if self.trusts_hints => Word::TailHint,
+            Word::CheckSequence(_) if self.trusts_hints => Word::SequenceHint,
+            word => word,
+        })
+    }
+    fn load_acquire(&self, word: Word) -> u64 {
+        self.replica.load_acquire(word)
+    }
+    fn store(&self, word: Word, value: u64) {
+        self.replica.store(word, value)
+    }
+    fn store_release(&self, word: Word, value: u64) {
+        self.replica.store_release(word, value)
+    }
+    fn replace(&self, word: Word, current: u64, new: u64) -> bool {
+        self.replica.replace(word, current, new)
+    }
+    fn header_acquire(&self, position: u64) -> u64 {
+        if self.trusts_hints { 0 } else { self.replica.header_acquire(position) }
+    }
+    fn store_header(&self, position: u64, value: u64) {
+        self.replica.store_header(position, value)
+    }
+    fn store_header_release(&self, position: u64, value: u64) {
+        self.replica.store_header_release(position, value)
+    }
+    fn write(&self, position: u64, bytes: &[u8]) {
+        self.replica.write(position, bytes)
+    }
+    fn read(&self, position: u64, bytes: &mut [u8]) {
+        self.replica.read(position, bytes)
+    }
+    fn keep_program_order(&self) {
+        self.replica.keep_program_order()
+    }
+}

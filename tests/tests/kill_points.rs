@@ -1,0 +1,72 @@
+//! The proof by killing at every instruction, as part of the tests.
+//!
+//! `prove` does the work: see its help. Where a process may not trace its
+//! child, nothing can be shown and these tests say so.
+
+use std::process::{Command, Output};
+
+const NOT_PERMITTED: i32 = 77;
+/// Kill points that are enough to call it a proof.
+const ENOUGH: u64 = 50_000;
+
+/// Runs `prove`; `None` if tracing is not permitted here.
+fn prove(arguments: &[&str]) -> Option<Output> {
+    let output = Command::new(env!("CARGO_BIN_EXE_prove")).args(arguments).output().unwrap();
+    if output.status.code() == Some(NOT_PERMITTED) {
+        let why = String::from_utf8_lossy(&output.stdout);
+        println!("skipped: kill_points: {}", why.trim().trim_start_matches("skipped: "));
+        return None;
+    }
+    Some(output)
+}
+
+/// The numbers in the report's row that begins with `name`.
+fn row(report: &str, name: &str) -> Vec<u64> {
+    let rows = report.lines().filter_map(|line| line.strip_prefix(name));
+    let mut numbers = rows.map(|rest| rest.split_whitespace().map(str::parse).collect::<Result<_, _>>());
+    numbers.find_map(Result::ok).unwrap_or_else(|| panic!("no row {name} in:\n{report}"))
+}
+
+#[test]
+fn a_kill_at_any_instruction_loses_nothing() {
+    let Some(output) = prove(&[]) else { return };
+    let report = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    println!("{report}");
+    assert_eq!(output.status.code(), Some(0), "{report}{errors}");
+    for operation in
+        ["send", "reserve_commit", "batch", "read_commit", "takeover", "consumer_attach", "close"]
+    {
+        let [scenarios, points, images, violations] = row(&report, operation)[..] else { panic!("{report}") };
+        assert!(scenarios >= 12 && points > images && images >= scenarios, "{operation}:\n{report}");
+        assert_eq!(violations, 0, "{operation}:\n{report}");
+    }
+    let [_, points, _, violations] = row(&report, "total")[..] else { panic!("{report}") };
+    assert!(points >= ENOUGH, "{report}");
+    assert_eq!(violations, 0, "{report}");
+    assert!(report.contains("\nplanted bugs caught: 3 of 3\n"), "{report}");
+}
+
+/// Run by itself, a ring with a planted bug is a failed proof.
+fn assert_caught(plant: &str) {
+    let Some(output) = prove(&["--plant", plant]) else { return };
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{report}{}", String::from_utf8_lossy(&output.stderr));
+    let [.., violations] = row(&report, plant)[..] else { panic!("{report}") };
+    assert!(violations > 0, "{report}");
+}
+
+#[test]
+fn a_header_before_its_payload_is_caught() {
+    assert_caught("header-before-payload");
+}
+
+#[test]
+fn no_zero_after_the_record_is_caught() {
+    assert_caught("no-zero-after-record");
+}
+
+#[test]
+fn a_tail_trusted_blindly_is_caught() {
+    assert_caught("tail-trusted-blindly");
+}
