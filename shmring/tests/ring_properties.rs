@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use proptest::collection::vec;
@@ -12,7 +13,7 @@ use shmring::internals::Heap;
 use shmring::internals::layout::blocks::lane;
 use shmring::internals::layout::record::{HEADER_BYTES, KNOWN_FLAGS, Kind};
 use shmring::internals::layout::{Slot, Word};
-use shmring::internals::ring::{Claim, Memory, Reader, Record, Shape, Writer};
+use shmring::internals::ring::{Claim, Corrupt, Fault, Memory, Reader, Record, Shape, Writer};
 
 fn config(cases: u32) -> ProptestConfig {
     let cases = if cfg!(miri) { 2 } else { cases };
@@ -442,7 +443,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => vec(0usize..90, 1..4).prop_map(Step::Batch),
+        4 => vec(prop_oneof![0usize..24, 0usize..90, 150usize..=232], 1..4).prop_map(Step::Batch),
         1 => Just(Step::End),
         3 => (1usize..6).prop_map(Step::Consume),
     ]
@@ -838,6 +839,129 @@ proptest! {
     }
 }
 
+/// A lane of 16 records of 16 bytes, the first at 0 and with sequence 5; 6
+/// messages of 8 bytes are sent, 2 are read and committed.
+fn used_lane() -> (Heap, Shape) {
+    let shape = Shape { capacity: 256, align: 16 };
+    let heap = Heap::new(shape, 0, 5);
+    let mut writer = Writer::take_over(&heap, shape).unwrap();
+    let mut reader = Reader::take_over(&heap, shape).unwrap();
+    for _ in 0..6 {
+        writer.claim(8).unwrap();
+        writer.stage(0, 8);
+        writer.publish();
+    }
+    writer.check_point();
+    for _ in 0..2 {
+        let record = reader.peek().unwrap().unwrap();
+        reader.advance(&record);
+    }
+    reader.commit();
+    (heap, shape)
+}
+
+/// The fault that a new owner, or its first look, finds in a used lane.
+fn fault_of<T>(damage: impl Fn(&Heap), look: impl Fn(&Heap, Shape) -> Result<T, Corrupt>) -> Option<Fault> {
+    let (heap, shape) = used_lane();
+    damage(&heap);
+    look(&heap, shape).err().map(|corrupt| corrupt.fault)
+}
+
+fn new_writer(heap: &Heap, shape: Shape) -> Result<(), Corrupt> {
+    Writer::take_over(heap, shape).map(drop)
+}
+
+fn new_reader(heap: &Heap, shape: Shape) -> Result<(), Corrupt> {
+    Reader::take_over(heap, shape)?.peek().map(drop)
+}
+
+/// The generations are the ones that `used_lane` leaves: what is damaged has
+/// to be the slot that counts.
+fn set(word: fn(Slot) -> Word, generation: Word, value: u64) -> impl Fn(&Heap) {
+    move |heap| heap.store(word(Slot::of(heap.load(generation))), value)
+}
+
+#[test]
+fn a_new_producer_names_what_is_impossible() {
+    let header = |word: u64| move |heap: &Heap| heap.store_header(96, word);
+    let tail = |value| set(Word::CheckTail, Word::CheckGeneration, value);
+    let head = |value: u64| move |heap: &Heap| heap.store(Word::Head, value);
+    assert_eq!(fault_of(|_| {}, new_writer), None);
+    assert_eq!(fault_of(tail(8), new_writer), Some(Fault::Position));
+    assert_eq!(fault_of(head(96), new_writer), None, "all is read");
+    assert_eq!(fault_of(head(112), new_writer), Some(Fault::Head), "beyond the tail");
+    assert_eq!(fault_of(head(96u64.wrapping_sub(256)), new_writer), Some(Fault::Head), "more than a ring");
+    assert_eq!(fault_of(header(11 << 40 | 9), new_writer), None, "a seventh message");
+    assert_eq!(fault_of(header(11 << 40 | 0xF << 32 | 9), new_writer), Some(Fault::Header));
+    assert_eq!(fault_of(header(12 << 40 | 9), new_writer), Some(Fault::Sequence));
+    assert_eq!(fault_of(header(11 << 40 | 249), new_writer), Some(Fault::Length));
+}
+
+#[test]
+fn a_new_consumer_names_what_is_impossible() {
+    let header = |word: u64| move |heap: &Heap| heap.store_header(32, word);
+    let head = |value| set(Word::HeadPosition, Word::HeadGeneration, value);
+    assert_eq!(fault_of(|_| {}, new_reader), None);
+    assert_eq!(fault_of(head(40), new_reader), Some(Fault::Position));
+    assert_eq!(fault_of(head(16), new_reader), Some(Fault::Head), "back");
+    assert_eq!(fault_of(head(32 + 256), new_reader), Some(Fault::Head), "more than a ring");
+    assert_eq!(fault_of(header(7 << 40 | 0xF << 32 | 9), new_reader), Some(Fault::Header));
+    assert_eq!(fault_of(header(8 << 40 | 9), new_reader), Some(Fault::Sequence));
+    assert_eq!(fault_of(header(7 << 40 | 249), new_reader), Some(Fault::Length));
+}
+
+/// The head that a working producer loads lies between the last one and its tail.
+#[test]
+fn a_producer_names_an_impossible_head() {
+    let claim = |head: u64| {
+        let (heap, shape) = used_lane();
+        let mut writer = Writer::take_over(&heap, shape).unwrap();
+        heap.store(Word::Head, head);
+        writer.claim(shape.max_len() as usize)
+    };
+    let is_refused = |head| matches!(claim(head), Err(Claim::Corrupt(Corrupt { fault: Fault::Head, .. })));
+    assert_eq!(claim(32), Err(Claim::Full));
+    assert_eq!(claim(96), Ok(()), "all is read");
+    assert!(is_refused(16), "back");
+    assert!(is_refused(112), "beyond the tail");
+    assert!(is_refused(u64::MAX));
+}
+
+/// End marks take no sequence: a ring full of them has no end.
+#[test]
+fn nobody_walks_for_ever() {
+    for align in [8, 16, 64] {
+        let shape = Shape { capacity: 256, align };
+        let heap = Heap::new(shape, 0, 5);
+        (0..256).step_by(8).for_each(|at| heap.store_header(at, 5 << 40 | 1 << 32 | 1));
+        let counted = Counted::new(&heap);
+        let walked = Writer::take_over(&counted, shape).map(drop);
+        assert!(matches!(walked, Err(Corrupt { fault: Fault::Length, .. })));
+        counted.check_walk(shape);
+        let mut reader = Reader::take_over(&counted, shape).unwrap();
+        read_all(&mut reader, shape);
+        counted.check_walk(shape);
+    }
+}
+
+/// Ends the wait of the other thread when this one panics.
+struct Failed<'a>(&'a AtomicBool);
+
+impl Failed<'_> {
+    fn wait(&self) {
+        assert!(!self.0.load(Ordering::Relaxed), "the other thread failed");
+        thread::yield_now();
+    }
+}
+
+impl Drop for Failed<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A producer and a consumer in two threads: everything arrives, in order.
 #[test]
 fn two_threads_pass_messages() {
@@ -846,9 +970,10 @@ fn two_threads_pass_messages() {
         let shape = Shape { capacity: 256, align };
         let first = (1 << 24) - 20;
         let heap = Heap::new(shape, 0u64.wrapping_sub(512), first);
+        let failed = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| produce(&heap, shape, messages));
-            scope.spawn(|| consume(&heap, shape, messages));
+            scope.spawn(|| produce(&heap, shape, messages, Failed(&failed)));
+            scope.spawn(|| consume(&heap, shape, messages, Failed(&failed)));
         });
         let reader = Reader::take_over(&heap, shape).unwrap();
         assert_eq!((reader.sequence(), reader.peek()), (first + messages, Ok(None)));
@@ -859,13 +984,13 @@ fn len_of(sequence: u64, shape: Shape) -> usize {
     (sequence.wrapping_mul(0x9E37_79B9) >> 7) as usize % (shape.max_len() as usize + 1)
 }
 
-fn produce(heap: &Heap, shape: Shape, messages: u64) {
+fn produce(heap: &Heap, shape: Shape, messages: u64, failed: Failed) {
     let mut writer = Writer::take_over(heap, shape).unwrap();
     for _ in 0..messages {
         let sequence = writer.sequence();
         let len = len_of(sequence, shape);
         while writer.claim(len) == Err(Claim::Full) {
-            thread::yield_now();
+            failed.wait();
         }
         writer.write(0, &payload(sequence, len));
         writer.stage(0, len);
@@ -873,13 +998,13 @@ fn produce(heap: &Heap, shape: Shape, messages: u64) {
     }
 }
 
-fn consume(heap: &Heap, shape: Shape, messages: u64) {
+fn consume(heap: &Heap, shape: Shape, messages: u64, failed: Failed) {
     let mut reader = Reader::take_over(heap, shape).unwrap();
     let mut received = 0;
     while received < messages {
         let Some(record) = reader.peek().unwrap() else {
             reader.commit();
-            thread::yield_now();
+            failed.wait();
             continue;
         };
         assert_eq!(record.len, len_of(record.sequence, shape));
