@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::options::parse_size;
+use crate::units::parse_size;
 
 /// How messages are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

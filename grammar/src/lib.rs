@@ -10,12 +10,14 @@ mod output;
 mod pattern;
 mod record;
 mod stop;
+mod units;
 
 pub use exit::{Exit, run};
 pub use frame::Framing;
 pub use input::{Input, InputError, Step};
-pub use options::{Common, Framed, RegionFlags, Verbosity, WaitFlag, parse_duration, parse_size};
+pub use options::{Common, Framed, RegionFlags, Verbosity, WaitFlag};
 pub use output::{Output, is_broken_pipe};
 pub use pattern::{MIN_SIZE, Pattern, Tally};
 pub use record::{Record, RecordCodec, max_payload, open_codec, record_schema};
 pub use stop::{Ready, Stop};
+pub use units::{parse_duration, parse_size};

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use shmring::{NameError, OpenError, Region, RegionOptions, Wait};
 
 use crate::frame::Framing;
+use crate::units::{parse_duration, parse_size};
 
 /// Which ring, and how much to say of it.
 #[derive(Debug, Clone, Args)]
@@ -122,49 +123,5 @@ impl From<WaitFlag> for Wait {
             WaitFlag::Spin => Wait::Spin,
             WaitFlag::Park => Wait::Park,
         }
-    }
-}
-
-const SIZES: &str = "a number with or without a unit: 4096, 64KiB, 8MiB";
-
-/// A size in bytes, with or without a unit: 4096, 64KiB, 8MiB.
-///
-/// # Errors
-/// What is wrong, for people.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    match bytesize::ByteSize::from_str(text) {
-        Ok(size) if !text.contains('.') => Ok(size.as_u64()),
-        _ => Err(format!("a size is {SIZES}")),
-    }
-}
-
-/// A duration: 5s, 100ms, 2min.
-///
-/// # Errors
-/// What is wrong, for people.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|e| format!("{e}; a duration has a unit: 5s, 100ms, 2min"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units_or_not() {
-        for (text, size) in
-            [("4096", 4096), ("64KiB", 65536), ("8MiB", 8 << 20), ("0", 0), ("1 GiB", 1 << 30)]
-        {
-            assert_eq!(parse_size(text), Ok(size), "{text}");
-        }
-        for text in ["", "banana", "-1", "1.5MiB", "64KiBs", "999999999999999999999"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_have_units() {
-        assert_eq!(parse_duration("100ms"), Ok(Duration::from_millis(100)));
-        assert!(parse_duration("5").is_err() && parse_duration("soon").is_err());
     }
 }

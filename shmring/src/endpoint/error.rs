@@ -2,7 +2,7 @@
 //! from what an operator must mend, and that from damage.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::owner::{Owner, Role};
 use crate::layout::{GeometryError, Refusal};
@@ -132,6 +132,19 @@ pub enum OpenError {
         /// What it said.
         source: io::Error,
     },
+}
+
+impl OpenError {
+    /// What it means that opening `path` failed so.
+    pub(crate) fn from_io(path: &Path, source: io::Error) -> OpenError {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => OpenError::NotFound { path },
+            io::ErrorKind::PermissionDenied => OpenError::Permission { path },
+            io::ErrorKind::InvalidInput => OpenError::NotAFile { path },
+            _ => OpenError::Io { path, source },
+        }
+    }
 }
 
 /// A role in a region could not be taken.

@@ -252,12 +252,7 @@ impl RegionOptions {
         let path = path.as_ref();
         let owned = || path.to_owned();
         let io = |source| OpenError::Io { path: owned(), source };
-        let file = file::open_regular(path, true).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => OpenError::NotFound { path: owned() },
-            io::ErrorKind::PermissionDenied => OpenError::Permission { path: owned() },
-            io::ErrorKind::InvalidInput => OpenError::NotAFile { path: owned() },
-            _ => io(e),
-        })?;
+        let file = file::open_regular(path, true).map_err(|e| OpenError::from_io(path, e))?;
         let (page, file_len) = first_page(&file).map_err(io)?;
         let refused = |source| OpenError::Refused { path: owned(), source };
         let header = Header::verify(&page, file_len, Access::Use).map_err(refused)?;
