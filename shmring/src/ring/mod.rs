@@ -29,6 +29,9 @@
 //! | FREE | head word, [`Reader::commit`] | head word, [`Writer::claim`] | payload overwritten while it is read |
 //! | CHECK | check generation | check generation, takeover | a torn check point |
 //! | COMMIT | head generation | head generation, takeover | a torn commit |
+//!
+//! CHECK, COMMIT and PUBLISH in the takeover's walk carry weight only where the
+//! lock that passes from owner to owner orders nothing; they cost nothing.
 
 mod memory;
 mod reader;

@@ -14,6 +14,9 @@
 //! 2: a counter, so that a waker that was delayed cannot clear a later sleep.
 //! Only the owner sets bit 0; anybody may clear it, so a dead sleeper costs
 //! its peers one system call in all.
+//!
+//! The two fences are the handshake: it holds with every access to the word
+//! relaxed (a model shows it), as long as `worth` is asked after the fence.
 
 use std::time::Duration;
 
