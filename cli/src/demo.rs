@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use shmring::{Region, path_of};
-use shmring_grammar::{Exit, Verbosity};
+use shmring_grammar::{Exit, Stop, Verbosity};
 
 pub(crate) use round_trip::{EchoArguments, echo};
 
@@ -30,15 +30,21 @@ const MESSAGES: u64 = 10_000_000;
 const MESSAGE_BYTES: u64 = 64;
 
 pub(crate) fn run(_: &Arguments) -> Result<(), Exit> {
+    // Signals end it between two steps, so that nothing is left behind.
+    let stop = Stop::install()?;
+    let going_on =
+        || if stop.requested() { Err(anyhow!("interrupted; nothing is left behind")) } else { Ok(()) };
     let ring = Ring::named(&format!("demo-{}", std::process::id()))?;
     println!("A ring in shared memory: {}\n", ring.path.display());
 
     println!("1. A real file, from one process to another");
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     real_file(&ring, folder.path())?;
+    going_on()?;
 
     println!("2. Ten million messages of {MESSAGE_BYTES} bytes, each with its number and a check sum");
     generated(&ring)?;
+    going_on()?;
 
     println!("3. Round trips: a message to the other process and its answer back");
     round_trip::measure()?;

@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Exit> {
     let status = Status::of(arguments.common.path()?)?;
     match write(&status, &mut io::stdout().lock()) {
-        Err(e) if !is_broken_pipe(&e) => Err(e.into()),
+        Err(e) if !is_broken_pipe(&e) => Err(anyhow::Error::new(e).context("cannot write to stdout").into()),
         _ => Ok(()),
     }
 }

@@ -7,6 +7,7 @@ use shmring::codec::Codec;
 use shmring::{Consumer, End, Flags, Message, Owner, Read, ReadError, RegionOptions};
 use shmring_grammar::{
     Common, Exit, Framed, Framing, Output, RecordCodec, RegionFlags, Stop, Tally, is_broken_pipe, open_codec,
+    say,
 };
 use tracing::{info, warn};
 
@@ -60,7 +61,6 @@ const LOOKS_BEFORE_WRITING: u32 = 500;
 /// # Errors
 /// What it failed with, and the exit code for that.
 pub fn consume(arguments: Arguments) -> Result<(), Exit> {
-    let stop = Stop::install()?;
     let path = arguments.common.path()?;
     let mut target = match arguments.verify {
         true => Target::Check(Tally::default()),
@@ -70,15 +70,20 @@ pub fn consume(arguments: Arguments) -> Result<(), Exit> {
             pending: Vec::new(),
         },
     };
-    let region = arguments.region.open(&path, RegionOptions::new())?;
-    let records = open_codec(&region)?;
-    let mut consumer = region.consumer()?;
+    // After the output is open: to wait for the reader of a named pipe is to
+    // be ended by the first signal.
+    let stop = Stop::install()?;
+    let (mut consumer, records, capacity) =
+        arguments.region.attach(&path, RegionOptions::new(), |region| {
+            let records = open_codec(region)?;
+            Ok((region.consumer()?, records, region.capacity()))
+        })?;
     info!("attached to {}, next message is {}", path.display(), consumer.sequence());
     consumer.set_wait(arguments.region.wait.into());
     consumer.set_interrupt(stop.flag());
     target.start()?;
 
-    let commit_bytes = region.capacity() / 4;
+    let commit_bytes = capacity / 4;
     let mut session = Session { consumer, target, records, commit_bytes, left: arguments.count };
     let ended = match session.run(&arguments, &stop) {
         Err(Failure::ReaderGone) => return Ok(()),
@@ -251,7 +256,7 @@ impl Target {
     fn finish(self) -> Result<(), Exit> {
         match self {
             Target::Check(tally) => {
-                eprintln!("verify: producer=lane0 {tally}");
+                say(&format!("verify: producer=lane0 {tally}"));
                 if tally.is_clean() { Ok(()) } else { Err(anyhow::anyhow!("the stream is not whole").into()) }
             }
             Target::Write { .. } => Ok(()),

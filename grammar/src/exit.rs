@@ -61,11 +61,15 @@ pub fn run<A: Parser>(
     match program(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
-            // Not eprintln: a closed stderr is no reason to panic.
-            let _ = writeln!(std::io::stderr(), "{name}: {:#}", exit.reason);
+            say(&format!("{name}: {:#}", exit.reason));
             ExitCode::from(exit.code)
         }
     }
+}
+
+/// A line for people, on stderr. A closed stderr is no reason to panic.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Notes for people, on stderr: warnings, or what `-v`, `-q` or SHMRING_LOG ask for.
@@ -83,5 +87,7 @@ fn log(verbosity: &Verbosity) {
         .with_ansi(false)
         .without_time()
         .with_target(false)
+        // A closed stderr is no reason to end.
+        .log_internal_errors(false)
         .try_init();
 }

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
+use nix::fcntl::OFlag;
 
 use crate::frame::{Frame, Framing};
 use crate::stop::{Ready, Stop};
@@ -24,6 +26,8 @@ pub struct Input {
     buffer: Vec<u8>,
     /// Bytes of the buffer that were handed out.
     used: usize,
+    /// Bytes of the buffer that were read; the rest is room.
+    filled: usize,
     /// Bytes after these that are known to hold no terminator.
     searched: usize,
     at_end: bool,
@@ -77,7 +81,9 @@ impl Input {
         let source = match path {
             Some(path) if path != Path::new("-") => {
                 let cannot = || format!("cannot read {}", path.display());
-                let file = File::open(path).with_context(cannot)?;
+                // Without waiting for the other end of a named pipe: `fill` does.
+                let flags = OFlag::O_NONBLOCK.bits();
+                let file = File::options().read(true).custom_flags(flags).open(path).with_context(cannot)?;
                 if file.metadata().with_context(cannot)?.is_dir() {
                     anyhow::bail!("cannot read {}: it is a directory", path.display());
                 }
@@ -91,6 +97,7 @@ impl Input {
             max_len: usize::MAX,
             buffer: Vec::new(),
             used: 0,
+            filled: 0,
             searched: 0,
             at_end: false,
             count: 0,
@@ -113,7 +120,7 @@ impl Input {
     /// [`InputError`]; the input is no use any more.
     #[expect(clippy::should_implement_trait, reason = "it lends the message")]
     pub fn next(&mut self) -> Result<Step<'_>, InputError> {
-        let left = &self.buffer[self.used..];
+        let left = &self.buffer[self.used..self.filled];
         let number = self.count + 1;
         let (frame, unterminated) = match self.framing.first(left, self.searched) {
             Some(frame) => (frame, false),
@@ -149,15 +156,18 @@ impl Input {
     pub fn fill(&mut self, stop: &Stop, deadline: Option<Instant>) -> io::Result<Ready> {
         let ready = stop.wait_readable(self.source.as_fd(), deadline)?;
         if ready == Ready::Readable {
-            self.buffer.drain(..self.used);
-            self.used = 0;
-            let kept = self.buffer.len();
-            self.buffer.resize(kept + CHUNK, 0);
-            let count = self.source.read(&mut self.buffer[kept..]);
-            self.buffer.truncate(kept + *count.as_ref().unwrap_or(&0));
-            match count {
-                Ok(count) => self.at_end = count == 0,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            if self.used > 0 {
+                self.buffer.copy_within(self.used..self.filled, 0);
+                self.filled -= self.used;
+                self.used = 0;
+            }
+            if self.buffer.len() < self.filled + CHUNK {
+                self.buffer.resize(self.filled + CHUNK, 0);
+            }
+            match self.source.read(&mut self.buffer[self.filled..]) {
+                Ok(0) => self.at_end = true,
+                Ok(count) => self.filled += count,
+                Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -177,6 +187,7 @@ mod tests {
             max_len: 10,
             buffer: Vec::new(),
             used: 0,
+            filled: 0,
             searched: 0,
             at_end: false,
             count: 0,
@@ -190,7 +201,10 @@ mod tests {
                     framing.append(payload, unterminated, &mut out);
                 }
                 Step::More => match pieces.next() {
-                    Some(piece) => input.buffer.extend_from_slice(piece),
+                    Some(piece) => {
+                        input.buffer.extend_from_slice(piece);
+                        input.filled += piece.len();
+                    }
                     None => input.at_end = true,
                 },
                 Step::End => return Ok((messages, out)),

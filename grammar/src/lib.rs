@@ -12,7 +12,7 @@ mod record;
 mod stop;
 mod units;
 
-pub use exit::{Exit, run};
+pub use exit::{Exit, run, say};
 pub use frame::Framing;
 pub use input::{Input, InputError, Step};
 pub use options::{Common, Framed, RegionFlags, Verbosity, WaitFlag};

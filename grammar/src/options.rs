@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use shmring::{NameError, OpenError, Region, RegionOptions, Wait};
+use shmring::{AttachError, NameError, Region, RegionOptions, Wait};
 
 use crate::frame::Framing;
 use crate::units::{parse_duration, parse_size};
@@ -49,6 +49,9 @@ impl Common {
     }
 }
 
+/// How often a ring that others create and remove is opened anew.
+const ROUNDS: usize = 100;
+
 /// Which region, and how to wait for its other side.
 #[derive(Debug, Clone, Args)]
 pub struct RegionFlags {
@@ -70,15 +73,33 @@ pub struct RegionFlags {
 }
 
 impl RegionFlags {
-    /// Opens the ring, or creates it where that is allowed.
+    /// Opens the ring, or creates it where that is allowed, and attaches to it
+    /// by `attach`. If that fails, a ring that was created for it is removed;
+    /// if the ring was removed meanwhile, it starts again.
     ///
     /// # Errors
-    /// As [`RegionOptions::open_or_create`].
-    pub fn open(&self, path: &Path, mut options: RegionOptions) -> Result<Region, OpenError> {
+    /// As [`RegionOptions::open_or_create`], and those of `attach`.
+    pub fn attach<T>(
+        &self,
+        path: &Path,
+        mut options: RegionOptions,
+        attach: impl Fn(&Region) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         if let Some(capacity) = self.capacity {
             options = options.capacity(capacity);
         }
-        if self.no_create { options.open(path) } else { options.open_or_create(path) }
+        for round in 1.. {
+            let region = if self.no_create { options.open(path) } else { options.open_or_create(path) }?;
+            match attach(&region) {
+                Err(e) if round < ROUNDS && matches!(e.downcast_ref(), Some(AttachError::Removed)) => {}
+                Err(e) if region.is_new() => {
+                    let _ = Region::remove(path);
+                    return Err(e);
+                }
+                attached => return attached,
+            }
+        }
+        unreachable!("the rounds end with a result")
     }
 
     /// When to give up, if nothing moves from now on.

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// A file or stdout. Nothing is written, cut or created for good before
 /// [`Output::start`], so that a program that fails at its start leaves no trace.
@@ -28,10 +29,14 @@ impl Output {
             let file = io::stdout().as_fd().try_clone_to_owned().context("cannot write to stdout")?;
             return Ok(Output { file: file.into(), path: None, created: false });
         };
-        let created = !path.exists();
         let cannot = || format!("cannot write to {}", path.display());
-        let file =
-            File::options().write(true).create(true).truncate(false).open(path).with_context(cannot)?;
+        let made = File::options().write(true).create_new(true).open(path);
+        let created = made.is_ok();
+        let file = match made {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => File::options().write(true).open(path),
+            made => made,
+        };
+        let file = file.with_context(cannot)?;
         let output = Output { file, path: Some(path.clone()), created };
         let here = output.file.metadata().with_context(cannot)?;
         if fs::metadata(ring).is_ok_and(|r| (r.dev(), r.ino()) == (here.dev(), here.ino())) {
@@ -56,8 +61,20 @@ impl Output {
     ///
     /// # Errors
     /// What the operating system says; see [`is_broken_pipe`].
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+    pub fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // Somebody who shares this pipe or terminal has set it so.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    poll(&mut [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 }
 

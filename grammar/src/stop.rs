@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
 /// Tells whether the program has been asked to end.
@@ -46,6 +46,8 @@ impl Stop {
             flag::register(signal, Arc::clone(&flag))?;
             low_level::pipe::register(signal, by_handler.try_clone()?)?;
         }
+        // A file that may not grow is an error where it is written, not an end.
+        flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         Ok(Stop { flag, signalled })
     }
 

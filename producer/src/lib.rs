@@ -86,6 +86,9 @@ impl Arguments {
     }
 }
 
+/// A batch is published when it has so many bytes: an eighth of the smallest ring.
+const BATCH_BYTES: u64 = 8 << 10;
+
 /// Runs the program.
 ///
 /// # Errors
@@ -98,28 +101,26 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
         None => Some(Input::open(arguments.input.as_ref(), arguments.framed.framing)?),
     };
     let path = arguments.common.path()?;
-    let region = arguments.region.open(&path, arguments.options())?;
-    let records = open_codec(&region)?;
-    let mut producer = region.producer()?;
+    let (mut producer, records, max_payload) =
+        arguments.region.attach(&path, arguments.options(), |region| {
+            let records = open_codec(region)?;
+            let max = max_payload(region, records);
+            match arguments.size {
+                Some(len) if len > max => Err(SendError::TooLarge { len, max }.into()),
+                _ => Ok((region.producer()?, records, max)),
+            }
+        })?;
     info!("attached to {}, next message is {}", path.display(), producer.sequence());
     producer.set_wait(arguments.region.wait.into());
     producer.set_interrupt(stop.flag());
 
-    let max_payload = max_payload(&region, records);
-    let mut sink = Sink {
-        records,
-        batch_bytes: (region.capacity() / 8).min(8 << 10),
-        encoded: Vec::new(),
-        arguments: &arguments,
-        stop: &stop,
-        sent: 0,
-    };
+    let mut sink = Sink { records, encoded: Vec::new(), arguments: &arguments, stop: &stop, sent: 0 };
     let sent = match input {
         Some(mut input) => {
             input.set_max_len(max_payload);
             sink.send_input(&mut producer, input)
         }
-        None => sink.generate(&mut producer, max_payload),
+        None => sink.generate(&mut producer),
     };
     match sent {
         Ok(()) => {
@@ -137,8 +138,6 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
 /// Where messages go, a batch at a time.
 struct Sink<'a> {
     records: bool,
-    /// A batch is published when it has so many bytes.
-    batch_bytes: u64,
     encoded: Vec<u8>,
     arguments: &'a Arguments,
     stop: &'a Stop,
@@ -189,11 +188,8 @@ impl Sink<'_> {
         Ok(())
     }
 
-    fn generate(&mut self, producer: &mut Producer, max: usize) -> Result<(), Exit> {
+    fn generate(&mut self, producer: &mut Producer) -> Result<(), Exit> {
         let size = self.arguments.size.unwrap_or(MIN_SIZE);
-        if size > max {
-            return Err(SendError::TooLarge { len: size, max }.into());
-        }
         let left = self.arguments.generate.unwrap_or(0);
         self.send_all(producer, &mut Generated { pattern: Pattern::new(size), left })
     }
@@ -215,7 +211,7 @@ impl Sink<'_> {
     fn fill(&mut self, batch: &mut Batch<'_>, first: u64, source: &mut impl Source) -> Result<Filled, Exit> {
         let mut sequence = first;
         let mut bytes = 0;
-        while bytes < self.batch_bytes {
+        while bytes < BATCH_BYTES {
             let Some((payload, flags)) = source.next(sequence)? else { return Ok(Filled::AllThereIs) };
             let payload = if self.records { wrap(sequence, payload, &mut self.encoded)? } else { payload };
             bytes += payload.len() as u64 + 8;

@@ -324,6 +324,10 @@ fn a_batch_and_a_grant_are_all_or_nothing() {
         other => panic!("{other:?}"),
     }
 
+    // Leaked instead of dropped.
+    let mut batch = producer.batch();
+    batch.try_push(b"ghost").unwrap();
+    std::mem::forget(batch);
     drop(producer.try_reserve(1000).unwrap());
     let mut grant = producer.try_reserve(10).unwrap();
     assert!(grant.is_empty());
@@ -462,6 +466,7 @@ fn impossible_words_are_damage_for_good() {
         assert!(matches!(consumer.try_read(), Err(ReadError::Damaged(d)) if d.lane == 0));
         assert!(matches!(consumer.read(), Err(ReadError::Damaged(_))));
     }
+    assert_eq!(consumer.available().count(), 1, "the error once, then the end");
     // A head beyond the tail, seen when the ring seems full.
     file.write_all_at(&(1u64 << 40).to_le_bytes(), 0x2000 + 0x80).unwrap();
     let error = loop {

@@ -266,3 +266,41 @@ fn what_is_not_a_ring_is_not_removed() {
     lab.run(Shmring, &["rm", "ring"], b"").expect(0);
     assert!(!lab.ring("ring").exists());
 }
+
+#[test]
+fn a_start_that_fails_leaves_links_and_rings_as_they_were() {
+    let lab = Lab::new();
+    let link = lab.path("link");
+    std::os::unix::fs::symlink(lab.path("target"), &link).unwrap();
+    let before = lab.listing();
+    let flags = ["./none/ring", "--no-create", "--output", link.to_str().unwrap()];
+    lab.run(Consumer, &flags, b"").expect(1);
+    assert_eq!(lab.listing(), before);
+    // A ring that was made for a start that failed goes with it.
+    let ring = lab.path("ring").to_str().unwrap().to_owned();
+    let done = lab.run(Producer, &[&ring, "--generate", "1", "--size", "10MiB"], b"").expect(1);
+    assert!(done.stderr.contains("too large"), "{}", done.stderr);
+    assert_eq!(lab.listing(), before);
+    // One that was there stays.
+    lab.run(Shmring, &["create", &ring], b"").expect(0);
+    lab.run(Producer, &[&ring, "--generate", "1", "--size", "10MiB"], b"").expect(1);
+    assert!(lab.path("ring").exists());
+}
+
+#[test]
+fn a_limit_on_the_size_of_files() {
+    let lab = Lab::new();
+    let mut command = lab.prepared("sh".as_ref());
+    command.args(["-c", "ulimit -f 10; exec \"$0\" ring </dev/null"]).arg(program(Producer));
+    let done = Child::start(&mut command).finish().expect(1);
+    assert!(done.stderr.contains("no room for 1114112 bytes"), "{}", done.stderr);
+    assert!(!lab.ring("ring").exists());
+}
+
+#[test]
+fn a_cause_is_told_once() {
+    let lab = Lab::new();
+    lab.file("folder", b"a file");
+    let done = lab.run(Producer, &[lab.path("folder/ring").to_str().unwrap()], b"").expect(1);
+    assert_eq!(done.stderr.matches("os error").count(), 1, "{}", done.stderr);
+}

@@ -217,3 +217,30 @@ fn a_removed_ring_is_noticed() {
     assert_eq!(done.stdout, b"");
     assert!(done.stderr.contains("removed while in use"), "{}", done.stderr);
 }
+
+#[test]
+fn a_closed_stderr_changes_nothing() {
+    let lab = Lab::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = lab.command(Producer);
+    let flags = ["-v", "ring", "--generate", "10", "--size", "16"];
+    Child::start(command.args(flags).stderr(full())).finish().expect(0);
+    let mut command = lab.command(Consumer);
+    Child::start(command.args(["-v", "ring", "--verify"]).stderr(full())).finish().expect(0);
+    let mut command = lab.command(Consumer);
+    Child::start(command.args(["ring", "--no-such-flag"]).stderr(full())).finish().expect(2);
+}
+
+#[test]
+fn a_named_pipe_is_waited_for_as_long_as_asked() {
+    let lab = Lab::new();
+    let pipe = lab.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let flags = ["ring", "--timeout", "100ms", "--input", pipe.to_str().unwrap()];
+    lab.run(Producer, &flags, b"").expect(4);
+    // Its writer may come late.
+    let producer = lab.start(Producer, &["-v", "ring", "--input", flags[4]]).wait_for("attached");
+    std::fs::write(&pipe, b"one\ntwo\n").unwrap();
+    producer.finish().expect(0);
+    assert_eq!(lab.run(Consumer, &["ring"], b"").expect(0).stdout, b"one\ntwo\n");
+}

@@ -157,7 +157,7 @@ impl Consumer {
     /// # Ok(()) }
     /// ```
     pub fn available(&mut self) -> Available<'_> {
-        Available { consumer: self }
+        Available { consumer: self, failed: false }
     }
 
     /// Commits everything read so far: the next consumer goes on behind it,
@@ -338,6 +338,7 @@ impl Consumer {
 #[derive(Debug)]
 pub struct Available<'a> {
     consumer: &'a mut Consumer,
+    failed: bool,
 }
 
 impl Iterator for Available<'_> {
@@ -351,7 +352,8 @@ impl Iterator for Available<'_> {
                 Some(Ok(OwnedMessage { sequence, flags, payload: payload.to_vec() }))
             }
             Ok(_) => None,
-            Err(e) => Some(Err(e)),
+            // Once: a caller that drops errors must not go round for ever.
+            Err(e) => (!std::mem::replace(&mut self.failed, true)).then_some(Err(e)),
         }
     }
 }

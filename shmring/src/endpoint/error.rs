@@ -62,7 +62,7 @@ pub enum CreateError {
         file_system: &'static str,
     },
     /// The operating system refused.
-    #[error("cannot create {}: {source}", path.display())]
+    #[error("cannot create {}", path.display())]
     Io {
         /// The path.
         path: PathBuf,
@@ -82,7 +82,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The file is not a region that this library can use.
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("cannot use {}", path.display())]
     Refused {
         /// The path.
         path: PathBuf,
@@ -107,8 +107,8 @@ pub enum OpenError {
         /// The region's value.
         found: String,
     },
-    /// Reading and writing the file is not allowed.
-    #[error("no permission to read and write {}: run as the user who owns it", path.display())]
+    /// The file may not be opened: to attach takes reading and writing, to look takes reading.
+    #[error("no permission to use {}: run as the user who owns it", path.display())]
     Permission {
         /// The path.
         path: PathBuf,
@@ -125,7 +125,7 @@ pub enum OpenError {
     #[error(transparent)]
     Create(#[from] CreateError),
     /// The operating system refused.
-    #[error("cannot open {}: {source}", path.display())]
+    #[error("cannot open {}", path.display())]
     Io {
         /// The path.
         path: PathBuf,
@@ -172,7 +172,7 @@ pub enum AttachError {
     #[error(transparent)]
     Damaged(#[from] Damage),
     /// The operating system refused.
-    #[error("cannot attach to the region: {0}")]
+    #[error("cannot attach to the region")]
     Io(#[from] io::Error),
 }
 
@@ -265,7 +265,7 @@ pub enum RemoveError {
         users: Vec<(Role, Option<Owner>)>,
     },
     /// The operating system refused.
-    #[error("cannot remove {}: {source}", path.display())]
+    #[error("cannot remove {}", path.display())]
     Io {
         /// The path.
         path: PathBuf,

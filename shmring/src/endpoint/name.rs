@@ -28,7 +28,7 @@ pub enum NameError {
         reason: &'static str,
     },
     /// The folder for names could not be made.
-    #[error("cannot make the folder {}: {source}; set SHMRING_DIR to a folder of your own", folder.display())]
+    #[error("cannot make the folder {}; set SHMRING_DIR to a folder of your own", folder.display())]
     Io {
         /// The folder.
         folder: PathBuf,

@@ -94,6 +94,7 @@ impl Producer {
     /// [`try_send`](Self::try_send) with flags.
     #[inline]
     pub fn try_send_with(&mut self, payload: &[u8], flags: Flags) -> Result<(), SendError> {
+        self.forget_staged();
         self.claim(payload.len())?;
         self.writer.write(0, payload);
         self.writer.stage(flags.0, payload.len());
@@ -108,6 +109,7 @@ impl Producer {
     /// # Errors
     /// As [`try_send`](Self::try_send).
     pub fn try_reserve(&mut self, max_len: usize) -> Result<Grant<'_>, SendError> {
+        self.forget_staged();
         self.claim(max_len)?;
         Ok(Grant { producer: self, max_len, len: 0 })
     }
@@ -115,6 +117,7 @@ impl Producer {
     /// Starts a batch: messages that become visible together, at one instant.
     /// Dropping it unpublished leaves no trace.
     pub fn batch(&mut self) -> Batch<'_> {
+        self.forget_staged();
         Batch { producer: self }
     }
 
@@ -157,6 +160,15 @@ impl Producer {
         sleep::wake(self.memory().sleep_word(SleepWord::Consumer), || true);
     }
 
+    /// A batch whose drop was forgotten must not appear with what comes next.
+    #[inline]
+    fn forget_staged(&mut self) {
+        if self.has_staged() {
+            self.writer.abort();
+        }
+    }
+
+    #[inline]
     pub(crate) fn has_staged(&self) -> bool {
         self.writer.staged() > 0
     }

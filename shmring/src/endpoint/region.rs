@@ -40,6 +40,7 @@ pub struct Region {
     file: File,
     path: PathBuf,
     header: Header,
+    is_new: bool,
 }
 
 /// How often open-or-create goes round when others create and remove the
@@ -111,6 +112,11 @@ impl Region {
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// True if this handle created the region, false if it was there already.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Bytes of the ring.
@@ -240,7 +246,7 @@ impl RegionOptions {
                 }
                 _ => io(e),
             })?;
-        Ok(Region { file, path: owned(), header })
+        Ok(Region { file, path: owned(), header, is_new: true })
     }
 
     /// Opens a region. The time does not depend on its size.
@@ -261,7 +267,7 @@ impl RegionOptions {
             return Err(OpenError::FileSystem { path: owned(), file_system });
         }
         self.compare(path, &header)?;
-        Ok(Region { file, path: owned(), header })
+        Ok(Region { file, path: owned(), header, is_new: false })
     }
 
     /// Opens the region, or creates it if there is none; any number of
