@@ -1,10 +1,15 @@
 //! `shmring demo`: what a ring does on this machine, in a minute.
 
+/// `println!` that does not panic.
+macro_rules! say {
+    ($($words:tt)*) => { writeln!(std::io::stdout(), $($words)*) };
+}
 mod file;
 mod round_trip;
 
 use std::env;
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use shmring::{Region, path_of};
-use shmring_grammar::{Exit, Stop, Verbosity};
+use shmring_grammar::{Exit, Stop, Verbosity, is_broken_pipe};
 
 pub(crate) use round_trip::{EchoArguments, echo};
 
@@ -30,29 +35,37 @@ const MESSAGES: u64 = 10_000_000;
 const MESSAGE_BYTES: u64 = 64;
 
 pub(crate) fn run(_: &Arguments) -> Result<(), Exit> {
+    match show() {
+        // Whoever reads has seen enough.
+        Err(e) if e.downcast_ref().is_some_and(is_broken_pipe) => Ok(()),
+        shown => Ok(shown?),
+    }
+}
+
+fn show() -> anyhow::Result<()> {
     // Signals end it between two steps, so that nothing is left behind.
     let stop = Stop::install()?;
     let going_on =
         || if stop.requested() { Err(anyhow!("interrupted; nothing is left behind")) } else { Ok(()) };
     let ring = Ring::named(&format!("demo-{}", std::process::id()))?;
-    println!("A ring in shared memory: {}\n", ring.path.display());
+    say!("A ring in shared memory: {}\n", ring.path.display())?;
 
-    println!("1. A real file, from one process to another");
+    say!("1. A real file, from one process to another")?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     real_file(&ring, folder.path())?;
     going_on()?;
 
-    println!("2. Ten million messages of {MESSAGE_BYTES} bytes, each with its number and a check sum");
+    say!("2. Ten million messages of {MESSAGE_BYTES} bytes, each with its number and a check sum")?;
     generated(&ring)?;
     going_on()?;
 
-    println!("3. Round trips: a message to the other process and its answer back");
+    say!("3. Round trips: a message to the other process and its answer back")?;
     round_trip::measure()?;
 
-    println!("Everything that was sent arrived, once and in order. Now by hand, in two shells:");
-    println!("  cargo build --release");
-    println!("  seq 1000 | target/release/producer numbers");
-    println!("  target/release/consumer numbers");
+    say!("Everything that was sent arrived, once and in order. Now by hand, in two shells:")?;
+    say!("  cargo build --release")?;
+    say!("  seq 1000 | target/release/producer numbers")?;
+    say!("  target/release/consumer numbers")?;
     Ok(())
 }
 
@@ -70,9 +83,8 @@ fn real_file(ring: &Ring, folder: &Path) -> anyhow::Result<()> {
     finish("consumer", consumer)?;
     let took = started.elapsed();
     ensure!(file::same(&input, &output)?, "the file that arrived is not the one that was sent");
-    println!("   made of {files} files found on this machine; arrived byte for byte the same");
-    rate(FILE_BYTES.div_ceil(BLOCK_BYTES), FILE_BYTES, took);
-    Ok(())
+    say!("   made of {files} files found on this machine; arrived byte for byte the same")?;
+    rate(FILE_BYTES.div_ceil(BLOCK_BYTES), FILE_BYTES, took)
 }
 
 fn generated(ring: &Ring) -> anyhow::Result<()> {
@@ -84,21 +96,21 @@ fn generated(ring: &Ring) -> anyhow::Result<()> {
     finish("producer", producer)?;
     finish("consumer", consumer)?;
     let took = started.elapsed();
-    println!("   all checked: none missing, none doubled, none changed");
-    rate(MESSAGES, MESSAGES * MESSAGE_BYTES, took);
-    Ok(())
+    say!("   all checked: none missing, none doubled, none changed")?;
+    rate(MESSAGES, MESSAGES * MESSAGE_BYTES, took)
 }
 
 /// Prints what start and end of both processes are part of.
-fn rate(messages: u64, bytes: u64, took: Duration) {
+fn rate(messages: u64, bytes: u64, took: Duration) -> anyhow::Result<()> {
     let seconds = took.as_secs_f64();
-    println!(
+    say!(
         "   {messages} messages, {:.1} MB in {:.2} s: {:.2} million messages/s, {:.2} GB/s\n",
         bytes as f64 / 1e6,
         seconds,
         messages as f64 / seconds / 1e6,
         bytes as f64 / seconds / 1e9,
-    );
+    )?;
+    Ok(())
 }
 
 /// A ring that goes away with the demo.

@@ -41,7 +41,7 @@ fn write(status: &Status, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "  deaths      {}", lane.deaths)?;
         writeln!(out, "  sent        {} messages", lane.sent)?;
         writeln!(out, "  committed   {} messages", lane.committed)?;
-        writeln!(out, "  waiting     {} messages", lane.sent.wrapping_sub(lane.committed) as i64)?;
+        writeln!(out, "  waiting     {} messages", (lane.sent.wrapping_sub(lane.committed) as i64).max(0))?;
         writeln!(out, "  used        {} of {} bytes", lane.used, status.capacity)?;
     }
     Ok(())

@@ -72,9 +72,8 @@ impl Framing {
     /// The least that the first message of `bytes`, not whole yet, must have.
     pub(crate) fn at_least(self, bytes: &[u8]) -> usize {
         match self {
-            Framing::Lines | Framing::Nul => bytes.len(),
+            Framing::Lines | Framing::Nul | Framing::Raw(_) => bytes.len(),
             Framing::Len32 => self.announced(bytes).unwrap_or(0),
-            Framing::Raw(len) => len,
         }
     }
 

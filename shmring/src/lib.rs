@@ -21,7 +21,7 @@
 //! loop {
 //!     match consumer.read()? {
 //!         Read::Message(m) => println!("{}: {:?}", m.sequence, m.payload),
-//!         Read::End(End::Closed) => break,
+//!         Read::End(End::Closed) => break consumer.commit(),
 //!         Read::End(End::Died { producer }) => panic!("{producer:?} died"),
 //!         Read::Empty => {}
 //!     }

@@ -525,3 +525,74 @@ fn the_status_tells_what_is_there() {
     producer.abandon();
     assert_eq!(Status::of(place.path()).unwrap().lanes[0].stream, "its producer died");
 }
+
+#[test]
+fn short_waits_learn_of_a_death_too() {
+    for wait in [Wait::Adaptive, Wait::Spin, Wait::Park] {
+        let place = Place::new();
+        let region = place.small();
+        let mut consumer = region.consumer().unwrap();
+        consumer.set_wait(wait);
+        region.producer().unwrap().abandon();
+        let give_up = std::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            match consumer.read_timeout(Duration::from_millis(5)) {
+                Ok(Read::End(End::Died { .. })) => break,
+                Err(ReadError::TimedOut) => assert!(std::time::Instant::now() < give_up, "never told"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_available_goes_on_behind_an_end() {
+    let place = Place::new();
+    let region = place.small();
+    for text in [b"a", b"b"] {
+        region.producer().unwrap().send(text).unwrap();
+    }
+    let mut consumer = region.consumer().unwrap();
+    assert_eq!(consumer.available().count(), 2);
+    expect_end(&mut consumer, "Closed");
+}
+
+#[test]
+fn what_a_peer_wrote_for_people_is_shown_in_printable_letters() {
+    let place = Place::new();
+    let schema = Schema::new("\x1b[2Jconsumer\nroot", 1);
+    RegionOptions::new().schema(schema).create(place.path()).unwrap();
+    let shown = Status::of(place.path()).unwrap().schema.to_string();
+    assert!(shown.chars().all(|c| !c.is_control()) && shown.contains("consumer"), "{shown:?}");
+}
+
+/// Waits until the consumer of the region sleeps.
+fn until_asleep(place: &Place) {
+    let file = File::open(place.path()).unwrap();
+    let mut word = [0];
+    while word[0] & 1 == 0 {
+        file.read_exact_at(&mut word, 0x1000).unwrap();
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn an_end_that_wakes_a_sleeper_is_told() {
+    for wait in [Wait::Adaptive, Wait::Park] {
+        let place = Place::new();
+        let region = place.small();
+        for _ in 0..20 {
+            let mut consumer = region.consumer().unwrap();
+            consumer.set_wait(wait);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let producer = region.producer().unwrap();
+                    until_asleep(&place);
+                    producer.close();
+                });
+                expect_end(&mut consumer, "Closed");
+            });
+            consumer.commit();
+        }
+    }
+}

@@ -8,6 +8,8 @@ mod programs;
 mod random;
 mod trace;
 
+use std::io::Write;
+
 pub use child::{Child, DEADLINE, Done};
 pub use lab::Lab;
 pub use programs::{Program, program};
@@ -16,7 +18,8 @@ pub use trace::{Traced, clock_ticks};
 
 /// Says that a test did not run, and why.
 pub fn skipped(name: &str, why: impl std::fmt::Display) {
-    println!("skipped: {name}: {why}");
+    // Not eprintln: what a passing test prints through it is not shown.
+    let _ = writeln!(std::io::stderr(), "skipped: {name}: {why}");
 }
 
 /// True if the tests run as root.

@@ -1,7 +1,9 @@
 //! `shmring demo`, as the README has it, also where there is little room.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 
+use nix::sys::signal::Signal;
 use tests::{Child, Done, Lab, Program::*, is_root, program, skipped};
 
 fn check(lab: &Lab, done: Done) {
@@ -37,4 +39,31 @@ fn it_fits_into_64_megabytes() {
         Some(99) => skipped(test, done.stderr),
         _ => check(&lab, done.expect(0)),
     }
+}
+
+#[test]
+fn its_reader_may_leave_at_any_line() {
+    let lab = Lab::new();
+    let mut demo = lab.start(Shmring, &["demo"]);
+    drop(demo.stdout());
+    demo.finish().expect(0);
+    let left: Vec<_> = lab.listing().into_iter().filter(|p| p.is_file()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_signal_ends_it_and_nothing_is_left() {
+    let lab = Lab::new();
+    let mut demo = lab.start(Shmring, &["demo"]);
+    let mut line = String::new();
+    let mut out = BufReader::new(demo.stdout());
+    while !line.contains("A real file") {
+        line.clear();
+        out.read_line(&mut line).unwrap();
+    }
+    demo.signal(Signal::SIGTERM);
+    let done = demo.finish().expect(1);
+    assert!(done.stderr.contains("interrupted"), "{}", done.stderr);
+    let left: Vec<_> = lab.listing().into_iter().filter(|p| p.is_file()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }

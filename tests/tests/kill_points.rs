@@ -14,7 +14,7 @@ fn prove(arguments: &[&str]) -> Option<Output> {
     let output = Command::new(env!("CARGO_BIN_EXE_prove")).args(arguments).output().unwrap();
     if output.status.code() == Some(NOT_PERMITTED) {
         let why = String::from_utf8_lossy(&output.stdout);
-        println!("skipped: kill_points: {}", why.trim().trim_start_matches("skipped: "));
+        tests::skipped("kill_points", why.trim().trim_start_matches("skipped: "));
         return None;
     }
     Some(output)

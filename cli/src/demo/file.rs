@@ -1,7 +1,7 @@
 //! A real file to send, and whether it arrived.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Seek};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -19,10 +19,11 @@ pub(super) fn collect(path: &Path, len: u64) -> anyhow::Result<u64> {
     let mut found = this.into_iter().chain(FROM.iter().flat_map(|folder| Walk::new(folder)));
     while left > 0 {
         let Some(next) = found.next() else { break };
-        let Ok(file) = File::open(next) else { continue };
-        let copied = io::copy(&mut file.take(left), &mut out).unwrap_or(0);
-        left -= copied;
-        files += u64::from(copied > 0);
+        let Ok(bytes) = fs::read(next) else { continue };
+        let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        out.write_all(&bytes[..count]).context("cannot write the file to send")?;
+        left -= count as u64;
+        files += u64::from(count > 0);
     }
     let file = out.into_inner().context("cannot write the file to send")?;
     // A machine with few files: what is there, again.

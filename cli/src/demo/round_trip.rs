@@ -1,5 +1,6 @@
 //! How long a message and its answer take.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
@@ -33,20 +34,20 @@ pub(super) fn measure() -> anyhow::Result<()> {
     let child = start(&["echo".as_ref(), ping.path.as_ref(), pong.path.as_ref()])?;
     let mut to = Region::open(&ping.path)?.producer()?;
     let mut from = Region::open(&pong.path)?.consumer()?;
-    println!("   message      half within    90 % within    99 % within  99.9 % within        slowest");
+    say!("   message      half within    90 % within    99 % within  99.9 % within        slowest")?;
     for size in SIZES {
         let times = measure_size(&mut to, &mut from, size)?;
         let at = |quantile| micros(times.value_at_quantile(quantile));
-        println!(
+        say!(
             "   {size:5} B {:>15}{:>15}{:>15}{:>15}{:>15}",
             at(0.5),
             at(0.9),
             at(0.99),
             at(0.999),
             micros(times.max())
-        );
+        )?;
     }
-    println!();
+    say!()?;
     to.close();
     finish("echo", child)
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::error::{AttachError, ReadError};
 use super::options::{Wait, Waiting};
@@ -70,7 +71,9 @@ pub enum Read<'a> {
     End(End),
 }
 
-/// How a stream ended. It is told once, after its last message.
+/// How a stream ended: told after its last message, once by each consumer that
+/// gets there before it is committed. Streams that follow one another while
+/// nobody reads are one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// The producer closed it.
@@ -92,11 +95,11 @@ pub(crate) enum Found {
 
 impl Consumer {
     pub(crate) fn attach(region: &Region) -> Result<Consumer, AttachError> {
-        let mut seat = region.take(Role::Consumer)?;
-        let reader = Reader::take_over(seat.mapping(), region.shape()).map_err(damage)?;
+        let (seat, mapping) = region.take(Role::Consumer)?;
+        let reader = Reader::take_over(mapping, region.shape()).map_err(damage)?;
         sleep::reset(reader.memory().sleep_word(SleepWord::Consumer));
         seat.sign(reader.memory());
-        let mut consumer = Consumer {
+        let consumer = Consumer {
             reader,
             buffer: Vec::new(),
             death: None,
@@ -107,7 +110,7 @@ impl Consumer {
         };
         // A head that moved without a wake-up by the consumer before.
         consumer.wake_producer();
-        consumer.state().map_err(|corrupt| damage(*consumer.corrupt.insert(corrupt)))?;
+        consumer.state().map_err(damage)?;
         Ok(consumer)
     }
 
@@ -161,7 +164,8 @@ impl Consumer {
     }
 
     /// Commits everything read so far: the next consumer goes on behind it,
-    /// and the producer may overwrite it. One store; wakes a waiting producer.
+    /// and the producer may overwrite it. One store decides; wakes a waiting
+    /// producer.
     pub fn commit(&mut self) {
         self.reader.commit();
         self.wake_producer();
@@ -222,9 +226,7 @@ impl Consumer {
     /// went on behind it: what is not reported must not be committed.
     #[cold]
     fn find_end(&mut self) -> Result<Found, ReadError> {
-        let shape = self.reader.shape();
-        // A ring has no more records than this; a hostile peer may go on for ever.
-        for _ in 0..shape.capacity / shape.align {
+        for _ in 0..self.max_records() {
             // The state is read first: what was published before it is seen after.
             let word = self.state().map_err(|corrupt| self.fail(corrupt))?;
             let closed = LaneState::decode(word).is_some_and(|s| s.phase == Phase::Closed);
@@ -252,6 +254,24 @@ impl Consumer {
             }
         }
         Ok(Found::Empty)
+    }
+
+    /// The next message, if there is one now; steps over the ends of streams
+    /// that another one followed.
+    fn peek_message(&mut self) -> Result<Option<Record>, ReadError> {
+        for _ in 0..self.max_records() {
+            match self.peek()? {
+                Some(record) if record.kind == Kind::Data => return Ok(Some(record)),
+                Some(mark) if self.reader.is_followed(&mark) => self.reader.advance(&mark),
+                Some(_) | None => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The most records that a ring can hold: a hostile peer may go on for ever.
+    fn max_records(&self) -> u64 {
+        self.reader.shape().capacity / self.reader.shape().align
     }
 
     /// A death that is reported now is taken note of by the next commit.
@@ -314,13 +334,25 @@ impl Consumer {
         }
     }
 
-    /// Sleeps until there is a record or the producer's state changes, woken,
-    /// or `at_most`.
-    pub(crate) fn doze(&self, at_most: std::time::Duration) {
-        let memory = self.reader.memory();
-        let state = memory.load_acquire(Word::State);
-        let look = || !self.is_drained() || memory.load_acquire(Word::State) != state;
-        sleep::sleep(memory.sleep_word(SleepWord::Consumer), at_most, look);
+    /// True if the next read has something to tell, the kernel not asked.
+    fn has_news(&self) -> bool {
+        match self.reader.peek() {
+            Ok(None) => false,
+            Ok(Some(record)) if record.kind == Kind::End => {
+                self.reader.is_followed(&record) || self.is_closed()
+            }
+            _ => true,
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        // On damage, the read says so.
+        self.state().map_or(true, |word| LaneState::decode(word).is_some_and(|s| s.phase == Phase::Closed))
+    }
+
+    /// Sleeps until there is something to tell, woken, or `at_most`.
+    pub(crate) fn doze(&self, at_most: Duration) {
+        sleep::sleep(self.reader.memory().sleep_word(SleepWord::Consumer), at_most, || self.has_news());
     }
 
     /// What a waiting consumer asks the kernel once a period.
@@ -345,13 +377,13 @@ impl Iterator for Available<'_> {
     type Item = Result<OwnedMessage, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // An end that is passed here is not lost: the next read tells it.
-        match self.consumer.peek() {
-            Ok(Some(record)) if record.kind == Kind::Data => {
+        match self.consumer.peek_message() {
+            Ok(Some(record)) => {
                 let Message { sequence, flags, payload } = self.consumer.take(record);
                 Some(Ok(OwnedMessage { sequence, flags, payload: payload.to_vec() }))
             }
-            Ok(_) => None,
+            // An end is left to the next read.
+            Ok(None) => None,
             // Once: a caller that drops errors must not go round for ever.
             Err(e) => (!std::mem::replace(&mut self.failed, true)).then_some(Err(e)),
         }

@@ -256,6 +256,12 @@ pub enum RemoveError {
         /// The path.
         path: PathBuf,
     },
+    /// The file may not be opened or removed.
+    #[error("no permission to remove {}: run as the user who owns it", path.display())]
+    Permission {
+        /// The path.
+        path: PathBuf,
+    },
     /// A producer or consumer is attached.
     #[error("{} is in use{}; end them first", path.display(), owners(users))]
     InUse {

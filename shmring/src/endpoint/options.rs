@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crate::layout::CodecId;
 
@@ -103,7 +104,8 @@ impl std::fmt::Display for Schema {
         if self.name.is_empty() && self.version == 0 {
             return f.write_str("(none)");
         }
-        write!(f, "{} version {}", self.name, self.version)
+        // A name comes from another process and may go to a terminal.
+        write!(f, "{} version {}", self.name.escape_debug(), self.version)
     }
 }
 
@@ -124,6 +126,8 @@ pub enum Wait {
 pub(crate) struct Waiting {
     pub(crate) strategy: Wait,
     pub(crate) interrupt: Option<Arc<AtomicBool>>,
+    /// When to look at the file and the other side again.
+    pub(crate) next_check: Option<Instant>,
 }
 
 impl Waiting {

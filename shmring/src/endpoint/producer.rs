@@ -53,8 +53,7 @@ impl Flags {
 
 impl Producer {
     pub(crate) fn attach(region: &Region) -> Result<Producer, AttachError> {
-        let mut seat = region.take(Role::Producer(LANE))?;
-        let memory = seat.mapping();
+        let (seat, memory) = region.take(Role::Producer(LANE))?;
         let corrupt = |value| damage(Corrupt { fault: Fault::State, position: 0, value });
         let word = memory.load_acquire(Word::State);
         let state = LaneState::decode(word).ok_or_else(|| corrupt(word))?.opened();

@@ -72,7 +72,10 @@ impl Region {
     pub fn remove(path: impl AsRef<Path>) -> Result<(), RemoveError> {
         let path = path.as_ref();
         let owned = || path.to_owned();
-        let io = |source| RemoveError::Io { path: owned(), source };
+        let io = |source: io::Error| match source.kind() {
+            io::ErrorKind::PermissionDenied => RemoveError::Permission { path: owned() },
+            _ => RemoveError::Io { path: owned(), source },
+        };
         let file = file::open_regular(path, true).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => RemoveError::NotFound { path: owned() },
             io::ErrorKind::InvalidInput => RemoveError::NotARegion { path: owned() },
@@ -144,7 +147,7 @@ impl Region {
     }
 
     /// Takes a role: a description of its own, its lock, and the lane mapped.
-    pub(crate) fn take(&self, role: Role) -> Result<Seat, AttachError> {
+    pub(crate) fn take(&self, role: Role) -> Result<(Seat, Mapping), AttachError> {
         let geometry = self.header.geometry;
         let file = lock::reopen(&self.file)?;
         if !lock::try_take(&file, role.lock())? {
@@ -160,7 +163,7 @@ impl Region {
             return Err(AttachError::Truncated { found: found.len() });
         }
         let mapping = Mapping::new(&file, &geometry, LANE)?;
-        Ok(Seat { file, geometry, mapping: Some(mapping), role })
+        Ok((Seat { file, geometry, role }, mapping))
     }
 }
 
@@ -173,16 +176,10 @@ pub(crate) struct Seat {
     /// Its description holds the lock.
     pub(crate) file: File,
     pub(crate) geometry: Geometry,
-    mapping: Option<Mapping>,
     role: Role,
 }
 
 impl Seat {
-    /// The mapping, handed out once.
-    pub(crate) fn mapping(&mut self) -> Mapping {
-        self.mapping.take().expect("a seat's mapping is taken once")
-    }
-
     /// Says for people who holds the role.
     pub(crate) fn sign(&self, mapping: &Mapping) {
         mapping.write_owner(self.role.slot_offset(&self.geometry), owner::own_words());

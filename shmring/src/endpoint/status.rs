@@ -99,7 +99,8 @@ impl Status {
             deaths: state.map_or(0, |s| s.deaths),
             sent: words.load(Word::SequenceHint),
             committed: words.load(Word::HeadSequence(slot)),
-            used: words.load(Word::TailHint).wrapping_sub(words.load(Word::Head)),
+            // A hint may lag behind the head.
+            used: (words.load(Word::TailHint).wrapping_sub(words.load(Word::Head)) as i64).max(0) as u64,
         };
         Ok(Status {
             path: owned(),

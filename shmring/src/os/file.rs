@@ -17,6 +17,8 @@ use super::lock::{self, Role};
 
 /// Space is reserved in pieces, so that a signal does not start it anew.
 const PIECE: u64 = 64 << 20;
+/// How often a file is made anew that another creator cleaned away.
+const ROUNDS: usize = 10;
 
 /// Makes a file of `len` bytes at `path`, all of them reserved, `start` at its
 /// beginning and zeros after, and gives it the name as the last step.
@@ -58,6 +60,17 @@ pub(crate) fn create_whole(path: &Path, len: u64, mode: u32, start: &[(u64, Vec<
 /// `path`. Its creator holds a lock on it; a left-over without one is removed
 /// by the next creator.
 fn create_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>) -> io::Result<File> {
+    for _ in 0..ROUNDS {
+        match try_beside(path, mode, fill) {
+            // Another creator took it for a left-over before it was locked.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            made => return made,
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+fn try_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>) -> io::Result<File> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     remove_left_overs(folder_of(path), name);
     let mut random = [0; 8];

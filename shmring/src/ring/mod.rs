@@ -17,7 +17,8 @@
 //! * A record is published by one store: payload, a zero word after it, then
 //!   its own header word. Killed before that store, the producer leaves
 //!   nothing; after it, a whole record.
-//! * The committed head moves by one store too, after the reader is done.
+//! * A commit is decided by one store too (the slot's generation), after the
+//!   reader is done; the head word follows.
 //! * A new owner starts from the last check point (producer) or commit slot
 //!   (consumer) and believes nothing else.
 //!
@@ -27,7 +28,7 @@
 //! |---|---|---|---|
 //! | PUBLISH | header word, [`Writer::publish`] | header word, [`Reader::peek`], takeover | payload read before it is written |
 //! | FREE | head word, [`Reader::commit`] | head word, [`Writer::claim`] | payload overwritten while it is read |
-//! | CHECK | check generation | check generation, takeover | a torn check point |
+//! | CHECK | check generation | check generation, takeover and [`Reader::is_attached_behind`] | a torn check point |
 //! | COMMIT | head generation | head generation, takeover | a torn commit |
 //!
 //! CHECK, COMMIT and PUBLISH in the takeover's walk carry weight only where the

@@ -54,10 +54,13 @@ impl Consumer {
     pub fn read_deadline(&mut self, deadline: Option<Instant>) -> Result<Read<'_>, ReadError> {
         let found = match self.find()? {
             Found::Empty => {
-                let waiting = self.waiting.clone();
+                let mut waiting = std::mem::take(&mut self.waiting);
                 let mut blocked = ForRecord { consumer: self, found: Found::Empty };
-                match wait(&mut blocked, &waiting, deadline)? {
-                    Over::Ready => blocked.found,
+                let over = wait(&mut blocked, &mut waiting, deadline);
+                let found = blocked.found;
+                self.waiting = waiting;
+                match over? {
+                    Over::Ready => found,
                     Over::TimedOut => return Err(ReadError::TimedOut),
                     Over::Interrupted => return Err(ReadError::Interrupted),
                 }
@@ -69,5 +72,25 @@ impl Consumer {
             Found::End(end) => Read::End(end),
             Found::Empty => Read::Empty,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use crate::Region;
+
+    #[test]
+    fn a_close_is_seen_by_the_look_before_a_sleep() {
+        let folder = tempfile::tempdir().unwrap();
+        let region = Region::create(folder.path().join("ring")).unwrap();
+        let consumer = region.consumer().unwrap();
+        region.producer().unwrap().close();
+        // The producer has woken nobody: the close came before the sleep.
+        let hang = Duration::from_secs(60);
+        let started = Instant::now();
+        consumer.doze(hang);
+        assert!(started.elapsed() < hang, "slept with the end there");
     }
 }

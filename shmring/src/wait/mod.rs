@@ -24,7 +24,8 @@ const LOOKS_A_CLOCK: u32 = 1024;
 /// One side of the ring that cannot go on.
 trait Blocked {
     type Error;
-    /// True if it can go on now.
+    /// True if it can go on now. Not asked again after that: what it found may
+    /// be told only once.
     fn ready(&mut self) -> Result<bool, Self::Error>;
     /// Sleeps until that may have changed, `at_most` so long.
     fn doze(&mut self, at_most: Duration);
@@ -40,10 +41,15 @@ enum Over {
     Interrupted,
 }
 
-fn wait<B: Blocked>(blocked: &mut B, waiting: &Waiting, deadline: Option<Instant>) -> Result<Over, B::Error> {
+/// Waits. `waiting` carries the time of the next re-check from call to call,
+/// so that many short waits re-check as often as a long one.
+fn wait<B: Blocked>(
+    blocked: &mut B,
+    waiting: &mut Waiting,
+    deadline: Option<Instant>,
+) -> Result<Over, B::Error> {
     let backoff = Backoff::new();
     let mut spins = 0;
-    let mut next_check = None;
     loop {
         if blocked.ready()? {
             return Ok(Over::Ready);
@@ -77,9 +83,12 @@ fn wait<B: Blocked>(blocked: &mut B, waiting: &Waiting, deadline: Option<Instant
             }
         }
         let now = Instant::now();
-        if now >= *next_check.get_or_insert(now + PERIOD / 2) {
+        if waiting.next_check.is_none_or(|at| now >= at) {
+            if blocked.ready()? {
+                return Ok(Over::Ready);
+            }
+            waiting.next_check = Some(now + PERIOD);
             blocked.recheck()?;
-            next_check = Some(now + PERIOD);
         }
         if deadline.is_some_and(|d| now >= d) {
             return Ok(if blocked.ready()? { Over::Ready } else { Over::TimedOut });

@@ -89,9 +89,10 @@ impl Producer {
 
     #[cold]
     fn wait_for_room(&mut self, len: usize, deadline: Option<Instant>) -> Result<(), SendError> {
-        let waiting = self.waiting.clone();
+        let mut waiting = std::mem::take(&mut self.waiting);
         self.announce_want(Some(len));
-        let over = wait(&mut ForRoom { producer: self, len }, &waiting, deadline);
+        let over = wait(&mut ForRoom { producer: self, len }, &mut waiting, deadline);
+        self.waiting = waiting;
         self.announce_want(None);
         match over? {
             Over::Ready => Ok(()),
@@ -107,7 +108,8 @@ impl Batch<'_> {
     /// producer and consumer would else wait for each other.
     ///
     /// # Errors
-    /// As [`Producer::send_deadline`]; what is in the batch still is.
+    /// As [`Producer::send_deadline`]; what was added before is published by
+    /// then, or still in the batch.
     #[inline]
     pub fn push(&mut self, payload: &[u8], flags: Flags, deadline: Option<Instant>) -> Result<(), SendError> {
         match self.try_push_with(payload, flags) {
