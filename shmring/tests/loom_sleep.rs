@@ -33,6 +33,9 @@ enum Twin {
     SleepsWhateverTheWord,
     /// The waker asks whether it is worth it before its fence.
     WorthBeforeFence,
+    /// The sleeper looks for a change since just before it announced itself,
+    /// instead of for what it waits for.
+    LooksForChange,
     /// Every access to the word and to the wanted head is relaxed. Not a
     /// fault: between the two, the fences alone make the handshake.
     FencesOnly,
@@ -236,6 +239,29 @@ fn the_wanted_head_wakes_the_producer(twin: Twin) {
     consumer.join().unwrap();
 }
 
+/// A producer publishes its end mark, then the state "closed", and wakes once.
+/// The consumer waits for both. The state is in the place of the wanted head.
+fn a_close_wakes_the_consumer(twin: Twin) {
+    const CLOSED: u64 = 2;
+    let shared = Shared::new(twin);
+    let theirs = shared.clone();
+    let producer = thread::spawn(move || {
+        theirs.supply(1);
+        theirs.want(CLOSED);
+        wake(&theirs.waker(), || true);
+    });
+    let is_told = || shared.reached(1) && shared.wanted_head() == CLOSED;
+    while !is_told() {
+        let before = shared.wanted_head();
+        sleep(&shared.sleeper(), Duration::MAX, || match twin {
+            Twin::NoSecondLook => false,
+            Twin::LooksForChange => shared.wanted_head() != before,
+            _ => is_told(),
+        });
+    }
+    producer.join().unwrap();
+}
+
 /// Makes a test of the sound handshake, and one of each twin that has to fail.
 macro_rules! held_by {
     ($scenario:ident, $preemptions:literal: $($twin:ident),+) => {
@@ -267,3 +293,5 @@ held_by!(either_producer_wakes_the_consumer, 2:
     NoFenceInWaker, NoFenceInSleeper, NoSecondLook, ClearsWithoutWake, SleepsWhateverTheWord);
 held_by!(the_wanted_head_wakes_the_producer, 3:
     NoFenceInWaker, NoFenceInSleeper, NoSecondLook, ClearsWithoutWake, SleepsWhateverTheWord, WorthBeforeFence);
+held_by!(a_close_wakes_the_consumer, 3:
+    NoFenceInWaker, NoFenceInSleeper, NoSecondLook, ClearsWithoutWake, SleepsWhateverTheWord, LooksForChange);
