@@ -92,10 +92,10 @@ fn either_side_killed_at_random_moments() {
     println!("killed {} producers and {} consumers", kills[0], kills[1]);
     assert!(kills.iter().all(|&k| k >= 10), "{kills:?}");
     sending.kill();
+    drop(reading);
 
     // The last producer closes; then every number up to its last is there.
     let last = producer(&lab, 1000);
-    drop(reading);
     let begin = committed();
     let rest = lab.run(Consumer, &["ring", "--framing", "len32"], b"").expect(0).stdout;
     last.finish().expect(0);

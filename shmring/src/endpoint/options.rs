@@ -112,7 +112,7 @@ impl std::fmt::Display for Schema {
 /// How a blocking call waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Wait {
-    /// Spin for about ten microseconds, yield once, then sleep until woken.
+    /// Spin for about fifty microseconds, yield once, then sleep until woken.
     #[default]
     Adaptive,
     /// Never give the processor away: the lowest latency, for a core of one's own.
