@@ -91,7 +91,11 @@ impl Input {
             }
             _ => File::from(io::stdin().as_fd().try_clone_to_owned().context("cannot read stdin")?),
         };
-        Ok(Input {
+        Ok(Input::new(source, framing))
+    }
+
+    fn new(source: File, framing: Framing) -> Input {
+        Input {
             source,
             framing,
             max_len: usize::MAX,
@@ -101,7 +105,7 @@ impl Input {
             searched: 0,
             at_end: false,
             count: 0,
-        })
+        }
     }
 
     /// Refuses messages longer than this.
@@ -181,17 +185,8 @@ mod tests {
 
     /// Splits `bytes`, coming in pieces of `step`, and puts them together again.
     fn through(framing: Framing, bytes: &[u8], step: usize) -> Result<(Vec<Vec<u8>>, Vec<u8>), InputError> {
-        let mut input = Input {
-            source: File::open("/dev/null").unwrap(),
-            framing,
-            max_len: 10,
-            buffer: Vec::new(),
-            used: 0,
-            filled: 0,
-            searched: 0,
-            at_end: false,
-            count: 0,
-        };
+        let mut input = Input::new(File::open("/dev/null").unwrap(), framing);
+        input.set_max_len(10);
         let (mut messages, mut out) = (Vec::new(), Vec::new());
         let mut pieces = bytes.chunks(step);
         loop {
