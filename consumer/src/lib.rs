@@ -159,7 +159,15 @@ impl Session {
     /// Takes one message, or finds out why there is none.
     fn next(&mut self, arguments: &Arguments) -> Result<Next, Failure> {
         for _ in 0..LOOKS_BEFORE_WRITING {
-            match self.consumer.try_read()? {
+            let found = match self.consumer.try_read() {
+                Ok(found) => found,
+                Err(e) => {
+                    // What was read before is good, and nobody else will read it.
+                    self.commit()?;
+                    return Err(e.into());
+                }
+            };
+            match found {
                 Read::Message(message) => {
                     self.target.take(message, self.records)?;
                     self.left = self.left.map(|left| left - 1);

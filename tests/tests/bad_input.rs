@@ -2,7 +2,7 @@
 //! exit code, no change to what is not ours, and nothing left behind.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
@@ -303,4 +303,18 @@ fn a_cause_is_told_once() {
     lab.file("folder", b"a file");
     let done = lab.run(Producer, &[lab.path("folder/ring").to_str().unwrap()], b"").expect(1);
     assert_eq!(done.stderr.matches("os error").count(), 1, "{}", done.stderr);
+}
+
+#[test]
+fn what_came_before_damage_is_delivered() {
+    let lab = Lab::new();
+    lab.run(Producer, &["ring"], b"one\ntwo\nthree\n").expect(0);
+    // The third record: each has 8 bytes of header and up to 8 of payload.
+    let file = fs::File::options().write(true).open(lab.ring("ring")).unwrap();
+    file.write_all_at(&u64::MAX.to_le_bytes(), 0x10000 + 2 * 16).unwrap();
+    let done = lab.run(Consumer, &["ring"], b"").expect(1);
+    assert_eq!(done.stdout, b"one\ntwo\n");
+    assert!(done.stderr.contains("lane 0") && done.stderr.contains("damaged"), "{}", done.stderr);
+    // Once, not again by the next one.
+    assert_eq!(lab.run(Consumer, &["ring"], b"").expect(1).stdout, b"");
 }

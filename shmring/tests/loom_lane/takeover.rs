@@ -1,0 +1,150 @@
+//! A lane that passes from owner to owner: with a lock that orders memory, and
+//! without, where check point and commit have to hold alone.
+
+use super::*;
+
+/// A role's lock, as much as a new owner sees of it.
+struct Lock {
+    free: AtomicBool,
+    ordered: bool,
+}
+
+impl Lock {
+    fn held(ordered: bool) -> Arc<Lock> {
+        Arc::new(Lock { free: AtomicBool::new(false), ordered })
+    }
+
+    fn release(&self) {
+        self.free.store(true, if self.ordered { Ordering::Release } else { Ordering::Relaxed });
+    }
+
+    fn taken(&self) -> bool {
+        self.free.load(if self.ordered { Ordering::Acquire } else { Ordering::Relaxed })
+    }
+}
+
+/// The old producer publishes a message, writes its check point and goes. What
+/// the new one starts with, if the lock was free.
+fn after_a_producer(twin: Twin, ordered: bool) -> Option<(u64, u64, u64)> {
+    let lane = Lane::new(twin);
+    let mut old = Writer::take_over(lane.share(), SHAPE).unwrap();
+    let lock = Lock::held(ordered);
+    let theirs = lock.clone();
+    let producer = thread::spawn(move || {
+        send(&mut old, 1).expect("room");
+        theirs.release();
+    });
+    let found = lock.taken().then(|| Writer::take_over(lane, SHAPE).expect("not a torn check point"));
+    producer.join().unwrap();
+    found.map(|writer| (writer.tail(), writer.sequence(), writer.bytes()))
+}
+
+/// The same with a consumer that reads a message and commits. In a hand-over
+/// that orders nothing the head word may be newer than the slot: that pair is
+/// refused, never misread.
+fn after_a_consumer(twin: Twin, ordered: bool) -> Option<(u64, u64)> {
+    let lane = Lane::new(twin);
+    let mut writer = Writer::take_over(lane.share(), SHAPE).unwrap();
+    send(&mut writer, 1).expect("room");
+    let mut old = Reader::take_over(lane.share(), SHAPE).unwrap();
+    let lock = Lock::held(ordered);
+    let theirs = lock.clone();
+    let consumer = thread::spawn(move || {
+        assert!(receive(&mut old, 1));
+        old.commit();
+        theirs.release();
+    });
+    let found = lock.taken().then(|| Reader::take_over(lane, SHAPE));
+    consumer.join().unwrap();
+    match found? {
+        Ok(reader) => Some((reader.head(), reader.sequence())),
+        Err(Corrupt { fault: Fault::Head, .. }) if !ordered => None,
+        Err(corrupt) => panic!("{corrupt}"),
+    }
+}
+
+const FRESH_TAIL: (u64, u64, u64) = (START, FIRST, 0);
+const NEW_TAIL: (u64, u64, u64) = (START + 16, FIRST + 1, 8);
+const FRESH_HEAD: (u64, u64) = (START, FIRST);
+const NEW_HEAD: (u64, u64) = (START + 16, FIRST + 1);
+
+/// Without any order from the lock, a new producer finds a whole check point:
+/// the last or the one before.
+fn unordered_check_point(twin: Twin) {
+    let found = after_a_producer(twin, false).unwrap_or(FRESH_TAIL);
+    assert!([FRESH_TAIL, NEW_TAIL].contains(&found), "a torn check point: {found:?}");
+}
+
+held_by!(unordered_check_point:
+    CheckStoreRelaxed "a torn check point",
+    CheckLoadRelaxed "a torn check point",
+    GenerationBeforeSlot "a torn check point");
+
+/// Without any order from the lock, a new producer finds a batch whole or not
+/// at all: PUBLISH at the walk. The old one died before its check point.
+fn unordered_walk(twin: Twin) {
+    let lane = Lane::new(twin);
+    let mut old = Writer::take_over(lane.share(), SHAPE).unwrap();
+    old.memory().kill_before(Word::CheckGeneration);
+    let producer = thread::spawn(move || {
+        stage(&mut old, 1).expect("room");
+        stage(&mut old, 1).expect("room");
+        old.publish();
+    });
+    let writer = Writer::take_over(lane, SHAPE).expect("no damage");
+    producer.join().unwrap();
+    let sent = writer.sequence() - FIRST;
+    assert!(sent == 0 || sent == 2, "a takeover in the middle of a batch");
+}
+
+held_by!(unordered_walk:
+    PublishStoreRelaxed "in the middle of a batch",
+    PublishLoadRelaxed "in the middle of a batch",
+    FirstHeaderFirst "in the middle of a batch");
+
+/// Without any order from the lock, a new consumer finds a whole commit.
+fn unordered_commit(twin: Twin) {
+    let found = after_a_consumer(twin, false).unwrap_or(FRESH_HEAD);
+    assert!([FRESH_HEAD, NEW_HEAD].contains(&found), "a torn commit: {found:?}");
+}
+
+held_by!(unordered_commit:
+    CommitStoreRelaxed "a torn commit",
+    CommitLoadRelaxed "a torn commit",
+    GenerationBeforeSlot "a torn commit");
+
+fn exact_tail(twin: Twin, ordered: bool) {
+    assert_eq!(after_a_producer(twin, ordered).unwrap_or(NEW_TAIL), NEW_TAIL, "not the last tail");
+}
+
+fn exact_head(twin: Twin, ordered: bool) {
+    assert_eq!(after_a_consumer(twin, ordered).unwrap_or(NEW_HEAD), NEW_HEAD, "not the last head");
+}
+
+/// With a lock that orders, the new owner finds the old one's last state, and
+/// CHECK and COMMIT add nothing to that.
+#[test]
+fn the_lock_alone_is_enough_for_the_tail() {
+    for twin in [Twin::Sound, Twin::CheckStoreRelaxed, Twin::CheckLoadRelaxed] {
+        model(move || exact_tail(twin, true));
+    }
+}
+
+#[test]
+fn the_lock_alone_is_enough_for_the_head() {
+    for twin in [Twin::Sound, Twin::CommitStoreRelaxed, Twin::CommitLoadRelaxed] {
+        model(move || exact_head(twin, true));
+    }
+}
+
+#[test]
+#[should_panic(expected = "not the last tail")]
+fn without_the_lock_the_tail_may_be_old() {
+    model(|| exact_tail(Twin::Sound, false));
+}
+
+#[test]
+#[should_panic(expected = "not the last head")]
+fn without_the_lock_the_head_may_be_old() {
+    model(|| exact_head(Twin::Sound, false));
+}
