@@ -103,6 +103,15 @@ impl SleepCell for Side<'_> {
         }
     }
 
+    /// Nobody is registered here.
+    fn light_fence(&self) -> bool {
+        false
+    }
+
+    fn barrier(&self) -> bool {
+        true
+    }
+
     fn wait(&self, expected: u32, _: Duration) {
         let queue = self.futex.queue.lock().unwrap();
         // The queue's lock orders this load after the exchange of a waker that

@@ -10,7 +10,7 @@ use super::region::{Health, LANE, Region, Seat, damage};
 use crate::layout::Word;
 use crate::layout::blocks::{LaneState, Phase};
 use crate::layout::record::Kind;
-use crate::os::lock;
+use crate::os::{lock, membarrier};
 use crate::region::{Mapping, SleepWord};
 use crate::ring::{Corrupt, Fault, Memory, Reader, Record, sleep};
 
@@ -97,7 +97,9 @@ impl Consumer {
     pub(crate) fn attach(region: &Region) -> Result<Consumer, AttachError> {
         let (seat, mapping) = region.take(Role::Consumer)?;
         let reader = Reader::take_over(mapping, region.shape()).map_err(damage)?;
-        sleep::reset(reader.memory().sleep_word(SleepWord::Consumer));
+        let word = reader.memory().sleep_word(SleepWord::Consumer);
+        sleep::reset(word, membarrier::is_possible());
+        membarrier::register();
         seat.sign(reader.memory());
         let consumer = Consumer {
             reader,

@@ -8,6 +8,7 @@ use super::owner::Role;
 use super::region::{Health, LANE, Region, Seat, damage};
 use crate::layout::record::{KNOWN_FLAGS, UNTERMINATED};
 use crate::layout::{Word, blocks::LaneState};
+use crate::os::membarrier;
 use crate::region::{Mapping, SleepWord};
 use crate::ring::{Claim, Corrupt, Fault, Memory, Writer, sleep};
 
@@ -61,7 +62,8 @@ impl Producer {
         let writer = Writer::take_over(memory, region.shape()).map_err(damage)?;
         let memory = writer.memory();
         // A dead sleeper's bit and a dead waiter's wish go with it.
-        sleep::reset(memory.sleep_word(SleepWord::Producer));
+        sleep::reset(memory.sleep_word(SleepWord::Producer), membarrier::is_possible());
+        membarrier::register();
         memory.store(Word::WantedHead, memory.load(Word::Head));
         seat.sign(memory);
         memory.store_release(Word::State, state.encode()); // STATE

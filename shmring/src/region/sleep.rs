@@ -1,9 +1,9 @@
 //! The mapped sleep word.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
 use std::time::Duration;
 
-use crate::os::futex;
+use crate::os::{futex, membarrier};
 use crate::ring::sleep::SleepCell;
 
 impl SleepCell for AtomicU32 {
@@ -20,6 +20,17 @@ impl SleepCell for AtomicU32 {
     #[inline(always)]
     fn fence(&self) {
         fence(Ordering::SeqCst)
+    }
+    #[inline(always)]
+    fn light_fence(&self) -> bool {
+        let registered = membarrier::is_registered();
+        if registered {
+            compiler_fence(Ordering::SeqCst);
+        }
+        registered
+    }
+    fn barrier(&self) -> bool {
+        membarrier::barrier()
     }
     fn wait(&self, expected: u32, at_most: Duration) {
         futex::wait(self, expected, at_most)

@@ -3,19 +3,26 @@
 //! ```text
 //! waker                              sleeper
 //! store what is waited for           store word: asleep
-//! fence(SeqCst)       <- SLEEP ->    fence(SeqCst)
+//! fence               <- SLEEP ->    fence, and a barrier
 //! look at the word                   look for what is waited for
 //! asleep? clear the bit, wake        not there? sleep while the word is the same
 //! ```
 //!
 //! With both fences one of the two sees the other's store: there is no sleep
-//! with the message there and no waker. Bit 0 of the word: asleep. Bit 1: the
-//! sleeper relies on the wakers' fence (always so in this version). From bit
-//! 2: a counter, so that a waker that was delayed cannot clear a later sleep.
-//! Only the owner sets bit 0; anybody may clear it, so a dead sleeper costs
-//! its peers one system call in all.
+//! with the message there and no waker. A full fence at every publish would
+//! cost the waker three quarters of its speed, so the sleeper pays for both:
+//! its barrier is a full fence in every process that registered for it, and
+//! there the waker's own need only keep the program's order. A process that
+//! has not registered, or not yet, fences itself. A sleeper whose system has
+//! no barrier says so in the word, and registered wakers fence for it: there
+//! is no mode that two processes would have to agree on.
 //!
-//! The two fences are the handshake: it holds with every access to the word
+//! Bit 0 of the word: asleep. Bit 1, FENCE: the sleeper has no barrier. From
+//! bit 2: a counter, so that a waker that was delayed cannot clear a later
+//! sleep. Only the owner sets bits 0 and 1; anybody may clear bit 0, so a dead
+//! sleeper costs its peers one system call in all.
+//!
+//! The fences are the handshake: it holds with every access to the word
 //! relaxed (a model shows it), as long as `worth` is asked after the fence.
 
 use std::time::Duration;
@@ -35,6 +42,13 @@ pub trait SleepCell {
     fn replace(&self, current: u32, new: u32) -> Result<(), u32>;
     /// The fence SLEEP: SeqCst.
     fn fence(&self);
+    /// The waker's fence SLEEP where a sleeper's [`barrier`](Self::barrier)
+    /// reaches: keeps the program's order, no more. False, and nothing done,
+    /// where it does not reach.
+    fn light_fence(&self) -> bool;
+    /// A full fence wherever [`light_fence`](Self::light_fence) is true; false
+    /// if the system has none.
+    fn barrier(&self) -> bool;
     /// Sleeps while the word is `expected`, `at_most` so long; may return early.
     fn wait(&self, expected: u32, at_most: Duration);
     /// Ends the sleep of the one that sleeps.
@@ -45,8 +59,15 @@ pub trait SleepCell {
 /// store that it waits for.
 #[inline]
 pub fn wake<C: SleepCell>(cell: &C, worth: impl Fn() -> bool) {
-    cell.fence(); // SLEEP
-    let word = cell.load();
+    let light = cell.light_fence(); // SLEEP
+    if !light {
+        cell.fence(); // SLEEP
+    }
+    let mut word = cell.load();
+    if light && word & FENCE != 0 {
+        cell.fence(); // SLEEP
+        word = cell.load();
+    }
     if word & ASLEEP != 0 && worth() {
         wake_sleeper(cell, word);
     }
@@ -68,16 +89,23 @@ fn wake_sleeper<C: SleepCell>(cell: &C, mut word: u32) {
 
 /// Sleeps until woken, a signal, or `at_most`; not at all if `look` is true.
 pub fn sleep<C: SleepCell>(cell: &C, at_most: Duration, look: impl Fn() -> bool) {
-    let announced = cell.load().wrapping_add(ONE) | ASLEEP | FENCE;
+    let mut announced = cell.load().wrapping_add(ONE) | ASLEEP;
     cell.store(announced);
     cell.fence(); // SLEEP
+    if announced & FENCE == 0 && !cell.barrier() {
+        announced |= FENCE;
+        cell.store(announced);
+        cell.fence(); // SLEEP
+    }
     if !look() {
         cell.wait(announced, at_most);
     }
     cell.store(announced & !ASLEEP);
 }
 
-/// Clears what a dead sleeper left. Called by the word's new owner.
-pub(crate) fn reset<C: SleepCell>(cell: &C) {
-    cell.store((cell.load() & !ASLEEP) | FENCE);
+/// Clears what the word's last owner left, and says whether the new one has a
+/// barrier. Called by the new owner, before its first sleep.
+pub fn reset<C: SleepCell>(cell: &C, has_barrier: bool) {
+    let fence = if has_barrier { 0 } else { FENCE };
+    cell.store(cell.load() & !(ASLEEP | FENCE) | fence);
 }
