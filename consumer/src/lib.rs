@@ -31,8 +31,17 @@ pub struct Arguments {
     #[command(flatten)]
     framed: Framed,
 
-    /// Write to this file instead of stdout ('-' is stdout); it is emptied first
-    #[arg(long, value_name = "FILE", conflicts_with = "verify")]
+    /// Write to this file instead of stdout ('-' is stdout), each message exactly once
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "verify",
+        long_help = "Write to this file instead of stdout ('-' is stdout).\n\
+        The ring remembers the file and how far it is: every message is written exactly once, whoever is \
+        killed and started again, and a later stream goes behind an earlier one. A file that is new to \
+        the ring is emptied first. What is no regular file (a pipe, a device) may get messages again \
+        after a kill."
+    )]
     output: Option<PathBuf>,
 
     /// Go on after the producer has closed or died, until a signal comes
@@ -81,7 +90,7 @@ pub fn consume(arguments: Arguments) -> Result<(), Exit> {
     info!("attached to {}, next message is {}", path.display(), consumer.sequence());
     consumer.set_wait(arguments.region.wait.into());
     consumer.set_interrupt(stop.flag());
-    target.start()?;
+    target.start(&mut consumer)?;
 
     let commit_bytes = capacity / 4;
     let mut session = Session { consumer, target, records, commit_bytes, left: arguments.count };
@@ -201,7 +210,10 @@ impl Session {
     /// Writes what was read, and only then commits it.
     fn commit(&mut self) -> Result<(), Failure> {
         self.target.write()?;
-        self.consumer.commit();
+        match &self.target {
+            Target::Write { output, .. } => output.commit(&mut self.consumer),
+            Target::Check(_) => self.consumer.commit(),
+        }
         Ok(())
     }
 }
@@ -219,9 +231,9 @@ enum Target {
 }
 
 impl Target {
-    fn start(&mut self) -> Result<(), Exit> {
+    fn start(&mut self, consumer: &mut Consumer) -> Result<(), Exit> {
         match self {
-            Target::Write { output, .. } => Ok(output.start()?),
+            Target::Write { output, .. } => Ok(output.start(consumer)?),
             Target::Check(_) => Ok(()),
         }
     }

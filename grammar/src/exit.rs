@@ -18,6 +18,11 @@ pub struct Exit {
 }
 
 impl Exit {
+    /// 2: the command line asks for something impossible.
+    pub fn usage(reason: impl Display) -> Exit {
+        Exit { code: 2, reason: anyhow::anyhow!("{reason}") }
+    }
+
     /// 3: the other side died.
     pub fn died(reason: impl Display) -> Exit {
         Exit { code: 3, reason: anyhow::anyhow!("{reason}") }

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use shmring::Sent;
+
 use crate::units::parse_size;
 
 /// How messages are told apart.
@@ -80,6 +82,26 @@ impl Framing {
     fn announced(self, bytes: &[u8]) -> Option<usize> {
         let (length, _) = bytes.split_first_chunk::<4>()?;
         Some(u32::from_le_bytes(*length) as usize)
+    }
+
+    /// Bytes of the stream that holds what was sent of it.
+    pub(crate) fn stream_len(self, sent: &Sent) -> u64 {
+        let around = match self {
+            Framing::Lines | Framing::Nul => sent.messages.wrapping_sub(sent.unterminated),
+            Framing::Len32 => sent.messages.wrapping_mul(4),
+            Framing::Raw(_) => 0,
+        };
+        sent.bytes.wrapping_add(around)
+    }
+
+    /// A number that tells this framing from every other.
+    pub fn number(self) -> u64 {
+        match self {
+            Framing::Lines => 1,
+            Framing::Nul => 2,
+            Framing::Len32 => 3,
+            Framing::Raw(size) => 4 + ((size as u64) << 3),
+        }
     }
 
     fn terminator(self) -> Option<u8> {

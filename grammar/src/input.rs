@@ -1,7 +1,7 @@
 //! A stream of bytes as a stream of messages.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use nix::fcntl::OFlag;
+use shmring::{Sent, StreamId};
 
 use crate::frame::{Frame, Framing};
 use crate::stop::{Ready, Stop};
@@ -20,6 +21,8 @@ const CHUNK: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Input {
     source: File,
+    /// It was named; else it is stdin.
+    named: bool,
     framing: Framing,
     /// The longest message that may come, in bytes.
     max_len: usize,
@@ -62,6 +65,17 @@ pub enum InputError {
         /// The most that a message may have.
         max: usize,
     },
+    /// Less is there than was sent of it.
+    #[error(
+        "the input has {len} bytes, but {sent} of them were sent already: it was cut, or is another one \
+         by now; use a ring of its own for it"
+    )]
+    Shorter {
+        /// Bytes of the input.
+        len: u64,
+        /// Bytes of it that were sent.
+        sent: u64,
+    },
     /// The input ends inside a message.
     #[error("the input ends inside message {number}: {bytes} bytes are left over; is it in len32 framing?")]
     CutOff {
@@ -78,8 +92,10 @@ impl Input {
     /// # Errors
     /// With the path, for people.
     pub fn open(path: Option<&PathBuf>, framing: Framing) -> anyhow::Result<Input> {
+        let path = path.filter(|p| *p != Path::new("-"));
+        let named = path.is_some();
         let source = match path {
-            Some(path) if path != Path::new("-") => {
+            Some(path) => {
                 let cannot = || format!("cannot read {}", path.display());
                 // Without waiting for the other end of a named pipe: `fill` does.
                 let flags = OFlag::O_NONBLOCK.bits();
@@ -89,14 +105,15 @@ impl Input {
                 }
                 file
             }
-            _ => File::from(io::stdin().as_fd().try_clone_to_owned().context("cannot read stdin")?),
+            None => File::from(io::stdin().as_fd().try_clone_to_owned().context("cannot read stdin")?),
         };
-        Ok(Input::new(source, framing))
+        Ok(Input { named, ..Input::new(source, framing) })
     }
 
     fn new(source: File, framing: Framing) -> Input {
         Input {
             source,
+            named: false,
             framing,
             max_len: usize::MAX,
             buffer: Vec::new(),
@@ -106,6 +123,30 @@ impl Input {
             at_end: false,
             count: 0,
         }
+    }
+
+    /// What a ring calls this input; `None` if it is stdin or not a
+    /// regular file: only such a file can be gone on with.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn id(&self) -> io::Result<Option<StreamId>> {
+        let is_file = self.named && self.source.metadata()?.is_file();
+        is_file.then(|| StreamId::of_file(&self.source, self.framing.number())).transpose()
+    }
+
+    /// Goes on behind what was sent; the input is not read before that.
+    ///
+    /// # Errors
+    /// [`InputError::Shorter`], or what the operating system says.
+    pub fn resume(&mut self, sent: &Sent) -> anyhow::Result<()> {
+        let (len, at) = (self.source.metadata()?.len(), self.framing.stream_len(sent));
+        if len < at {
+            return Err(InputError::Shorter { len, sent: at }.into());
+        }
+        self.source.seek(SeekFrom::Start(at))?;
+        self.count = sent.messages;
+        Ok(())
     }
 
     /// Refuses messages longer than this.

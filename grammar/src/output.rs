@@ -1,13 +1,18 @@
 //! Where the consumer writes.
+//!
+//! A regular file is written at a position that the ring keeps, committed in
+//! the same store as the messages: whoever is killed, every message is in it
+//! once. What is no regular file keeps no position, and may get messages again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use shmring::{Consumer, StreamId};
 
 /// A file or stdout. Nothing is written, cut or created for good before
 /// [`Output::start`], so that a program that fails at its start leaves no trace.
@@ -17,6 +22,8 @@ pub struct Output {
     path: Option<PathBuf>,
     /// The path was free before.
     created: bool,
+    /// Where in a regular file the next byte goes, once started.
+    position: Option<u64>,
 }
 
 impl Output {
@@ -27,7 +34,7 @@ impl Output {
     pub fn open(path: Option<&PathBuf>, ring: &Path) -> anyhow::Result<Output> {
         let Some(path) = path.filter(|p| *p != Path::new("-")) else {
             let file = io::stdout().as_fd().try_clone_to_owned().context("cannot write to stdout")?;
-            return Ok(Output { file: file.into(), path: None, created: false });
+            return Ok(Output { file: file.into(), path: None, created: false, position: None });
         };
         let cannot = || format!("cannot write to {}", path.display());
         let made = File::options().write(true).create_new(true).open(path);
@@ -37,7 +44,7 @@ impl Output {
             made => made,
         };
         let file = file.with_context(cannot)?;
-        let output = Output { file, path: Some(path.clone()), created };
+        let output = Output { file, path: Some(path.clone()), created, position: None };
         let here = output.file.metadata().with_context(cannot)?;
         if fs::metadata(ring).is_ok_and(|r| (r.dev(), r.ino()) == (here.dev(), here.ino())) {
             anyhow::bail!("{} is the ring itself; choose another output", path.display());
@@ -45,23 +52,55 @@ impl Output {
         Ok(output)
     }
 
-    /// From here on the output belongs to this run: a regular file is emptied.
+    /// From here on the output belongs to this ring. A regular file is cut to
+    /// what the ring committed to it: to nothing, if it is new to the ring.
     ///
     /// # Errors
-    /// What the operating system says.
-    pub fn start(&mut self) -> io::Result<()> {
-        self.created = false;
-        match &self.path {
-            Some(_) if self.file.metadata()?.is_file() => self.file.set_len(0),
-            _ => Ok(()),
+    /// If the ring committed more to the file than there is in it.
+    pub fn start(&mut self, consumer: &mut Consumer) -> anyhow::Result<()> {
+        let Some(path) = self.path.as_ref().filter(|_| self.file.metadata().is_ok_and(|m| m.is_file()))
+        else {
+            return Ok(());
+        };
+        let position = consumer.bind_sink(StreamId::of_file(&self.file, 0)?);
+        let len = self.file.metadata()?.len();
+        if len < position {
+            anyhow::bail!(
+                "{} has {len} bytes, but this ring wrote {position} to it: somebody cut it; put it back as it \
+                 was, or name another file, which gets the messages from here on",
+                path.display()
+            );
         }
+        self.file.set_len(position).with_context(|| format!("cannot cut {}", path.display()))?;
+        self.created = false;
+        self.position = Some(position);
+        Ok(())
     }
 
-    /// Writes all of `bytes`.
+    /// Writes all of `bytes` behind what was written before.
     ///
     /// # Errors
     /// What the operating system says; see [`is_broken_pipe`].
-    pub fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.position {
+            Some(position) => {
+                self.file.write_all_at(bytes, *position)?;
+                *position += bytes.len() as u64;
+                Ok(())
+            }
+            None => self.write_on(bytes),
+        }
+    }
+
+    /// Commits what was read, all of which is written.
+    pub fn commit(&self, consumer: &mut Consumer) {
+        match self.position {
+            Some(position) => consumer.commit_at(position),
+            None => consumer.commit(),
+        }
+    }
+
+    fn write_on(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.file.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

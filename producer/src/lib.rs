@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
 use shmring::codec::Codec;
-use shmring::{Batch, Flags, Producer, RegionOptions, SendError};
+use shmring::{AttachError, Batch, Flags, Producer, Region, RegionOptions, SendError, StreamId};
 use shmring_grammar::{
     Common, Exit, Framed, Input, MIN_SIZE, Pattern, Ready, Record, RecordCodec, RegionFlags, Step, Stop,
     max_payload, open_codec, parse_size, record_schema,
@@ -34,6 +34,17 @@ pub struct Arguments {
     /// Read this file instead of stdin ('-' is stdin)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["generate", "size"])]
     input: Option<PathBuf>,
+
+    /// Go on in the input where the last producer of this ring stopped
+    #[arg(
+        long,
+        requires = "input",
+        long_help = "Go on in the input where the last producer of this ring stopped, also if it was \
+        killed: every message is sent exactly once. The ring remembers the input, which must be a regular \
+        file; another one needs another ring. What was added to it meanwhile is sent, what was changed \
+        before is not noticed."
+    )]
+    resume: bool,
 
     /// Send this many messages that `consumer --verify` can check
     #[arg(long, value_name = "COUNT", requires = "size", conflicts_with = "framing")]
@@ -100,6 +111,14 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
         Some(_) => None,
         None => Some(Input::open(arguments.input.as_ref(), arguments.framed.framing)?),
     };
+    let source = match &input {
+        Some(input) if arguments.resume => Some(input.id()?.ok_or_else(|| {
+            Exit::usage(
+                "--resume needs an --input that is a regular file: nothing else can be read from its middle",
+            )
+        })?),
+        _ => None,
+    };
     let path = arguments.common.path()?;
     let (mut producer, records, max_payload) =
         arguments.region.attach(&path, arguments.options(), |region| {
@@ -107,7 +126,7 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
             let max = max_payload(region, records);
             match arguments.size {
                 Some(len) if len > max => Err(SendError::TooLarge { len, max }.into()),
-                _ => Ok((region.producer()?, records, max)),
+                _ => Ok((attach(region, source, records)?, records, max)),
             }
         })?;
     info!("attached to {}, next message is {}", path.display(), producer.sequence());
@@ -118,7 +137,11 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
     let sent = match input {
         Some(mut input) => {
             input.set_max_len(max_payload);
-            sink.send_input(&mut producer, input)
+            let resumed = if source.is_some() { input.resume(&producer.sent()) } else { Ok(()) };
+            match resumed {
+                Ok(()) => sink.send_input(&mut producer, input),
+                Err(e) => Err(e.into()),
+            }
         }
         None => sink.generate(&mut producer),
     };
@@ -132,6 +155,24 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
             producer.abandon();
             Err(exit)
         }
+    }
+}
+
+fn attach(region: &Region, source: Option<StreamId>, records: bool) -> anyhow::Result<Producer> {
+    match source {
+        Some(_) if records => anyhow::bail!(
+            "--resume needs a ring of plain bytes, and the messages of {} are records (--codec bincode)",
+            region.path().display()
+        ),
+        Some(source) => region.resume_producer(source).map_err(|e| match e {
+            AttachError::OtherSource { bound: Some(bound), .. } if bound.0[..3] == source.0[..3] => {
+                anyhow::anyhow!(
+                    "the ring was filled from this input in another framing; use the same --framing"
+                )
+            }
+            e => e.into(),
+        }),
+        None => Ok(region.producer()?),
     }
 }
 

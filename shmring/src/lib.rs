@@ -75,7 +75,7 @@ pub mod ring;
 pub use endpoint::{
     AttachError, Available, Batch, Consumer, CreateError, Damage, End, Flags, Grant, LaneStatus, Message,
     NameError, OpenError, OwnedMessage, Owner, Producer, Read, ReadError, Region, RegionOptions, RemoveError,
-    Role, Schema, SendError, Status, Wait, path_of,
+    Role, Schema, SendError, Sent, Status, StreamId, Wait, path_of,
 };
 pub use layout::{CodecId, GeometryError, Refusal};
 pub use ring::{Corrupt, Fault};

@@ -34,9 +34,16 @@ fn a_kill_at_any_instruction_loses_nothing() {
     let errors = String::from_utf8_lossy(&output.stderr);
     println!("{report}");
     assert_eq!(output.status.code(), Some(0), "{report}{errors}");
-    for operation in
-        ["send", "reserve_commit", "batch", "read_commit", "takeover", "consumer_attach", "close"]
-    {
+    for operation in [
+        "send",
+        "reserve_commit",
+        "batch",
+        "read_commit",
+        "file_commit",
+        "takeover",
+        "consumer_attach",
+        "close",
+    ] {
         let [scenarios, points, images, violations] = row(&report, operation)[..] else { panic!("{report}") };
         assert!(scenarios >= 12 && points > images && images >= scenarios, "{operation}:\n{report}");
         assert_eq!(violations, 0, "{operation}:\n{report}");
@@ -44,7 +51,7 @@ fn a_kill_at_any_instruction_loses_nothing() {
     let [_, points, _, violations] = row(&report, "total")[..] else { panic!("{report}") };
     assert!(points >= ENOUGH, "{report}");
     assert_eq!(violations, 0, "{report}");
-    assert!(report.contains("\nplanted bugs caught: 3 of 3\n"), "{report}");
+    assert!(report.contains("\nplanted bugs caught: 4 of 4\n"), "{report}");
 }
 
 /// Run by itself, a ring with a planted bug is a failed proof.
@@ -69,4 +76,9 @@ fn no_zero_after_the_record_is_caught() {
 #[test]
 fn a_tail_trusted_blindly_is_caught() {
     assert_caught("tail-trusted-blindly");
+}
+
+#[test]
+fn redo_words_stored_apart_are_caught() {
+    assert_caught("redo-words-stored-apart");
 }

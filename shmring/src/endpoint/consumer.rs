@@ -7,12 +7,13 @@ use super::options::{Wait, Waiting};
 use super::owner::{self, Owner, Role};
 use super::producer::Flags;
 use super::region::{Health, LANE, Region, Seat, damage};
+use super::stream_id::StreamId;
 use crate::layout::Word;
 use crate::layout::blocks::{LaneState, Phase};
 use crate::layout::record::Kind;
 use crate::os::{lock, membarrier};
 use crate::region::{Mapping, SleepWord};
-use crate::ring::{Corrupt, Fault, Memory, Reader, Record, sleep};
+use crate::ring::{Corrupt, Fault, Memory, Reader, Record, Sink, sleep};
 
 /// Receives messages from a region.
 ///
@@ -178,6 +179,54 @@ impl Consumer {
             // new producer has changed the word and wins.
             self.reader.memory().replace(Word::State, word, state.died().encode());
         }
+    }
+
+    /// Begins to commit together with a position in a sink of the caller's, or
+    /// goes on with it: returns the position that goes with what was committed
+    /// last, 0 if the sink was another one or none.
+    ///
+    /// The caller makes the sink what it was at that position, writes what it
+    /// reads from there on, and calls [`commit_at`](Self::commit_at) with the
+    /// position reached. Then nothing is lost and nothing written twice,
+    /// wherever the caller dies, as long as the sink keeps what was written to
+    /// it before: true for a file and SIGKILL, not for a pipe, and not for a
+    /// file and a crash of the machine.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let region = shmring::Region::create(folder.path().join("orders.ring"))?;
+    /// # let path = folder.path().join("orders.txt");
+    /// # region.producer()?.send(b"one\n")?;
+    /// use std::os::unix::fs::FileExt;
+    /// use shmring::{Read, StreamId};
+    ///
+    /// let mut consumer = region.consumer()?;
+    /// let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path)?;
+    /// let mut position = consumer.bind_sink(StreamId::of_file(&file, 0)?);
+    /// // What a dead predecessor wrote and did not commit comes again.
+    /// file.set_len(position)?;
+    /// while let Read::Message(message) = consumer.try_read()? {
+    ///     file.write_all_at(message.payload, position)?;
+    ///     position += message.payload.len() as u64;
+    ///     consumer.commit_at(position);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn bind_sink(&mut self, sink: StreamId) -> u64 {
+        if self.reader.sink().id != sink.0 {
+            self.reader.set_sink(Sink { id: sink.0, position: 0 });
+            self.commit();
+        }
+        self.reader.sink().position
+    }
+
+    /// [`commit`](Self::commit) together with a position in the sink of
+    /// [`bind_sink`](Self::bind_sink): both in one store, or neither. A plain
+    /// commit leaves the position as it was.
+    pub fn commit_at(&mut self, position: u64) {
+        self.reader.set_sink(Sink { position, ..self.reader.sink() });
+        self.commit();
     }
 
     /// Asks the kernel whether a producer is attached, and notices if the last

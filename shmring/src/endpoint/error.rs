@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::owner::{Owner, Role};
+use super::stream_id::StreamId;
 use crate::layout::{GeometryError, Refusal};
 use crate::ring::Corrupt;
 
@@ -158,6 +159,18 @@ pub enum AttachError {
         role: Role,
         /// What its holder says of itself, if it has said so yet.
         owner: Option<Owner>,
+    },
+    /// The lane goes on with another source, or with none in particular.
+    #[error(
+        "the ring was not filled from this source ({asked}) alone, but from {}; use a ring of its own \
+         for each source",
+        bound.map_or_else(|| "others too".to_owned(), |b| b.to_string())
+    )]
+    OtherSource {
+        /// What the caller asked for.
+        asked: StreamId,
+        /// The source that the ring is bound to, if any.
+        bound: Option<StreamId>,
     },
     /// The file was removed or replaced after it was opened.
     #[error("the region was removed after it was opened; open it again")]

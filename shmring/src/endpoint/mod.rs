@@ -9,15 +9,17 @@ mod owner;
 mod producer;
 mod region;
 mod status;
+mod stream_id;
 
 pub use consumer::{Available, Consumer, End, Message, OwnedMessage, Read};
 pub use error::{AttachError, CreateError, Damage, OpenError, ReadError, RemoveError, SendError};
 pub use name::{NameError, path_of};
 pub use options::{RegionOptions, Schema, Wait};
 pub use owner::{Owner, Role};
-pub use producer::{Batch, Flags, Grant, Producer};
+pub use producer::{Batch, Flags, Grant, Producer, Sent};
 pub use region::Region;
 pub use status::{LaneStatus, Status};
+pub use stream_id::StreamId;
 
 pub(crate) use consumer::Found;
 pub(crate) use options::Waiting;

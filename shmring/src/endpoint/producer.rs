@@ -6,8 +6,9 @@ use super::error::{AttachError, SendError};
 use super::options::{Wait, Waiting};
 use super::owner::Role;
 use super::region::{Health, LANE, Region, Seat, damage};
+use super::stream_id::StreamId;
 use crate::layout::record::{KNOWN_FLAGS, UNTERMINATED};
-use crate::layout::{Word, blocks::LaneState};
+use crate::layout::{Part, Word, blocks::LaneState};
 use crate::os::membarrier;
 use crate::region::{Mapping, SleepWord};
 use crate::ring::{Claim, Corrupt, Fault, Memory, Writer, sleep};
@@ -25,6 +26,8 @@ use crate::ring::{Claim, Corrupt, Fault, Memory, Writer, sleep};
 pub struct Producer {
     writer: Writer<Mapping>,
     state: LaneState,
+    /// The sequence of the lane's first message ever.
+    start_sequence: u64,
     /// The first impossible word that was seen: final.
     corrupt: Option<Corrupt>,
     abandoned: bool,
@@ -52,8 +55,22 @@ impl Flags {
     }
 }
 
+/// What was ever published in a lane: exact after any death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Sent {
+    /// Messages, wrapping.
+    pub messages: u64,
+    /// Their payload bytes, wrapping.
+    pub bytes: u64,
+    /// How many of them have [`Flags::UNTERMINATED`], wrapping.
+    pub unterminated: u64,
+}
+
 impl Producer {
-    pub(crate) fn attach(region: &Region) -> Result<Producer, AttachError> {
+    /// `source`: all messages of the lane come from there, those of now and
+    /// those of before; `None`: they come from anywhere.
+    pub(crate) fn attach(region: &Region, source: Option<StreamId>) -> Result<Producer, AttachError> {
         let (seat, memory) = region.take(Role::Producer(LANE))?;
         let corrupt = |value| damage(Corrupt { fault: Fault::State, position: 0, value });
         let word = memory.load_acquire(Word::State);
@@ -61,13 +78,23 @@ impl Producer {
 
         let writer = Writer::take_over(memory, region.shape()).map_err(damage)?;
         let memory = writer.memory();
+        let start_sequence = region.start_sequence();
+        bind_source(memory, source, writer.sequence() == start_sequence)?;
         // A dead sleeper's bit and a dead waiter's wish go with it.
         sleep::reset(memory.sleep_word(SleepWord::Producer), membarrier::is_possible());
         membarrier::register();
         memory.store(Word::WantedHead, memory.load(Word::Head));
         seat.sign(memory);
         memory.store_release(Word::State, state.encode()); // STATE
-        Ok(Producer { writer, state, corrupt: None, abandoned: false, waiting: Waiting::default(), seat })
+        Ok(Producer {
+            writer,
+            state,
+            start_sequence,
+            corrupt: None,
+            abandoned: false,
+            waiting: Waiting::default(),
+            seat,
+        })
     }
 
     /// Chooses how blocking calls wait. The usual is [`Wait::Adaptive`].
@@ -137,6 +164,16 @@ impl Producer {
         self.writer.sequence()
     }
 
+    /// What was published in the lane since the region was created, by this
+    /// producer and those before it.
+    pub fn sent(&self) -> Sent {
+        Sent {
+            messages: self.sequence().wrapping_sub(self.start_sequence),
+            bytes: self.writer.bytes(),
+            unterminated: self.writer.unterminated(),
+        }
+    }
+
     /// The longest message in bytes.
     pub fn max_message(&self) -> usize {
         self.writer.shape().max_len() as usize
@@ -202,6 +239,31 @@ impl Producer {
             Health::Truncated => Err(SendError::Truncated),
         }
     }
+}
+
+/// Holds the lane's source against the caller's, or writes it down while the
+/// lane is unused. A producer that names no source unbinds the lane: what it
+/// sends comes from elsewhere.
+fn bind_source(memory: &Mapping, source: Option<StreamId>, unused: bool) -> Result<(), AttachError> {
+    let bound = memory.load_acquire(Word::SourceBound) == 1; // SOURCE
+    let found = Part::ALL.map(|part| memory.load(Word::SourceId(part)));
+    match source {
+        Some(source) if bound && found == source.0 => return Ok(()),
+        Some(source) if !unused => {
+            let bound = bound.then_some(StreamId(found));
+            return Err(AttachError::OtherSource { asked: source, bound });
+        }
+        _ => {}
+    }
+    memory.store_release(Word::SourceBound, 0); // SOURCE
+    if let Some(source) = source {
+        memory.keep_program_order();
+        for (part, word) in Part::ALL.into_iter().zip(source.0) {
+            memory.store(Word::SourceId(part), word);
+        }
+        memory.store_release(Word::SourceBound, 1); // SOURCE
+    }
+    Ok(())
 }
 
 impl Drop for Producer {

@@ -101,7 +101,22 @@ impl Region {
     /// # Errors
     /// [`AttachError::Busy`] names the producer that is there.
     pub fn producer(&self) -> Result<super::Producer, AttachError> {
-        super::Producer::attach(self)
+        super::Producer::attach(self, None)
+    }
+
+    /// Attaches as the producer of a lane whose messages all come from
+    /// `source`, in order and from its beginning, so that a restarted producer
+    /// knows from [`sent`](super::Producer::sent) where in the source to go
+    /// on: exactly behind the last message that was published.
+    ///
+    /// The lane must be unused, or have been used by producers of this source
+    /// only.
+    ///
+    /// # Errors
+    /// [`AttachError::OtherSource`] if it was used otherwise; as
+    /// [`producer`](Self::producer).
+    pub fn resume_producer(&self, source: super::StreamId) -> Result<super::Producer, AttachError> {
+        super::Producer::attach(self, Some(source))
     }
 
     /// Attaches as the consumer, at the first message that was not committed.
@@ -140,6 +155,10 @@ impl Region {
     /// What the payloads mean.
     pub fn schema(&self) -> Schema {
         schema_of(&self.header)
+    }
+
+    pub(crate) fn start_sequence(&self) -> u64 {
+        self.header.start_sequence
     }
 
     pub(crate) fn shape(&self) -> Shape {

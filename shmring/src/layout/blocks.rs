@@ -44,6 +44,8 @@ pub mod lane {
     pub const TAIL_HINT: Field = Field::new("tail_hint", 0x038, 8);
     /// The sequence of the next message: a hint for people, never trusted.
     pub const SEQUENCE_HINT: Field = Field::new("sequence_hint", 0x040, 8);
+    pub(crate) const CHECK_UNTERMINATED_A: Field = Field::new("check_unterminated_a", 0x048, 8);
+    pub(crate) const CHECK_UNTERMINATED_B: Field = Field::new("check_unterminated_b", 0x050, 8);
 
     // The consumer's line.
     /// Everything before this position is free for the producer.
@@ -53,6 +55,10 @@ pub mod lane {
     pub(crate) const HEAD_SEQUENCE_A: Field = Field::new("head_sequence_a", 0x098, 8);
     pub(crate) const HEAD_POSITION_B: Field = Field::new("head_position_b", 0x0A0, 8);
     pub(crate) const HEAD_SEQUENCE_B: Field = Field::new("head_sequence_b", 0x0A8, 8);
+    pub(crate) const SINK_POSITION_A: Field = Field::new("sink_position_a", 0x0B0, 8);
+    pub(crate) const SINK_POSITION_B: Field = Field::new("sink_position_b", 0x0B8, 8);
+    pub(crate) const SINK_ID_A: Field = Field::new("sink_id_a", 0x0C0, 32);
+    pub(crate) const SINK_ID_B: Field = Field::new("sink_id_b", 0x0E0, 32);
 
     /// The producer's sleep word, u32: the consumer wakes it when there is room.
     pub const PRODUCER_SLEEP: Field = Field::new("producer_sleep", 0x100, 4);
@@ -64,6 +70,10 @@ pub mod lane {
     pub(crate) const WANTED_HEAD: Field = Field::new("wanted_head", 0x188, 8);
     /// 1 once the lane's data has its disk or memory space.
     pub const READY: Field = Field::new("ready", 0x190, 8);
+    /// 1 while all messages of the lane come from the source in `source_id`.
+    pub(crate) const SOURCE_BOUND: Field = Field::new("source_bound", 0x198, 8);
+    /// What the caller calls that source.
+    pub(crate) const SOURCE_ID: Field = Field::new("source_id", 0x1A0, 32);
 
     /// All fields of format 1.0, ascending.
     pub const FIELDS: &[Field] = &[
@@ -76,21 +86,29 @@ pub mod lane {
         CHECK_BYTES_B,
         TAIL_HINT,
         SEQUENCE_HINT,
+        CHECK_UNTERMINATED_A,
+        CHECK_UNTERMINATED_B,
         HEAD,
         HEAD_GENERATION,
         HEAD_POSITION_A,
         HEAD_SEQUENCE_A,
         HEAD_POSITION_B,
         HEAD_SEQUENCE_B,
+        SINK_POSITION_A,
+        SINK_POSITION_B,
+        SINK_ID_A,
+        SINK_ID_B,
         PRODUCER_SLEEP,
         STATE,
         WANTED_HEAD,
         READY,
+        SOURCE_BOUND,
+        SOURCE_ID,
     ];
     const _: () = {
         assert!(well_placed(FIELDS, STRIDE));
-        assert!(SEQUENCE_HINT.end() <= SEPARATION);
-        assert!(HEAD.offset == SEPARATION && HEAD_SEQUENCE_B.end() <= 2 * SEPARATION);
+        assert!(CHECK_UNTERMINATED_B.end() <= SEPARATION);
+        assert!(HEAD.offset == SEPARATION && SINK_ID_B.end() <= 2 * SEPARATION);
         assert!(PRODUCER_SLEEP.offset == 2 * SEPARATION && STATE.offset == 3 * SEPARATION);
     };
 }
@@ -168,6 +186,8 @@ pub enum Word {
     CheckSequence(Slot),
     /// Payload bytes ever published before that position.
     CheckBytes(Slot),
+    /// Messages with the flag UNTERMINATED ever published before that position.
+    CheckUnterminated(Slot),
     /// See [`lane::TAIL_HINT`].
     TailHint,
     /// See [`lane::SEQUENCE_HINT`].
@@ -180,13 +200,79 @@ pub enum Word {
     HeadPosition(Slot),
     /// The sequence of the first message that is not committed.
     HeadSequence(Slot),
+    /// How far the consumer's sink is with that commit.
+    SinkPosition(Slot),
+    /// What the caller calls that sink, a word of four; all 0: there is none.
+    SinkId(Slot, Part),
     /// See [`LaneState`].
     State,
     /// The head position that a blocked producer waits for.
     WantedHead,
+    /// 1 while all messages of the lane come from one source of the caller's.
+    SourceBound,
+    /// What the caller calls that source, a word of four.
+    SourceId(Part),
+}
+
+/// One word of an id of four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "they are numbers")]
+pub enum Part {
+    First = 0,
+    Second = 1,
+    Third = 2,
+    Fourth = 3,
+}
+
+impl Part {
+    /// All four, in the order of their places.
+    pub const ALL: [Part; 4] = [Part::First, Part::Second, Part::Third, Part::Fourth];
+
+    const fn bytes(self) -> usize {
+        self as usize * 8
+    }
 }
 
 impl Word {
+    /// All of them.
+    pub const ALL: [Word; 34] = [
+        Word::CheckGeneration,
+        Word::CheckTail(Slot::A),
+        Word::CheckTail(Slot::B),
+        Word::CheckSequence(Slot::A),
+        Word::CheckSequence(Slot::B),
+        Word::CheckBytes(Slot::A),
+        Word::CheckBytes(Slot::B),
+        Word::CheckUnterminated(Slot::A),
+        Word::CheckUnterminated(Slot::B),
+        Word::TailHint,
+        Word::SequenceHint,
+        Word::Head,
+        Word::HeadGeneration,
+        Word::HeadPosition(Slot::A),
+        Word::HeadPosition(Slot::B),
+        Word::HeadSequence(Slot::A),
+        Word::HeadSequence(Slot::B),
+        Word::SinkPosition(Slot::A),
+        Word::SinkPosition(Slot::B),
+        Word::SinkId(Slot::A, Part::First),
+        Word::SinkId(Slot::A, Part::Second),
+        Word::SinkId(Slot::A, Part::Third),
+        Word::SinkId(Slot::A, Part::Fourth),
+        Word::SinkId(Slot::B, Part::First),
+        Word::SinkId(Slot::B, Part::Second),
+        Word::SinkId(Slot::B, Part::Third),
+        Word::SinkId(Slot::B, Part::Fourth),
+        Word::State,
+        Word::WantedHead,
+        Word::SourceBound,
+        Word::SourceId(Part::First),
+        Word::SourceId(Part::Second),
+        Word::SourceId(Part::Third),
+        Word::SourceId(Part::Fourth),
+    ];
+
     /// Bytes from the start of the lane's control block.
     #[inline(always)]
     pub const fn offset(self) -> usize {
@@ -198,6 +284,8 @@ impl Word {
             Word::CheckSequence(Slot::B) => lane::CHECK_SEQUENCE_B.offset,
             Word::CheckBytes(Slot::A) => lane::CHECK_BYTES_A.offset,
             Word::CheckBytes(Slot::B) => lane::CHECK_BYTES_B.offset,
+            Word::CheckUnterminated(Slot::A) => lane::CHECK_UNTERMINATED_A.offset,
+            Word::CheckUnterminated(Slot::B) => lane::CHECK_UNTERMINATED_B.offset,
             Word::TailHint => lane::TAIL_HINT.offset,
             Word::SequenceHint => lane::SEQUENCE_HINT.offset,
             Word::Head => lane::HEAD.offset,
@@ -206,8 +294,14 @@ impl Word {
             Word::HeadPosition(Slot::B) => lane::HEAD_POSITION_B.offset,
             Word::HeadSequence(Slot::A) => lane::HEAD_SEQUENCE_A.offset,
             Word::HeadSequence(Slot::B) => lane::HEAD_SEQUENCE_B.offset,
+            Word::SinkPosition(Slot::A) => lane::SINK_POSITION_A.offset,
+            Word::SinkPosition(Slot::B) => lane::SINK_POSITION_B.offset,
+            Word::SinkId(Slot::A, part) => lane::SINK_ID_A.offset + part.bytes(),
+            Word::SinkId(Slot::B, part) => lane::SINK_ID_B.offset + part.bytes(),
             Word::State => lane::STATE.offset,
             Word::WantedHead => lane::WANTED_HEAD.offset,
+            Word::SourceBound => lane::SOURCE_BOUND.offset,
+            Word::SourceId(part) => lane::SOURCE_ID.offset + part.bytes(),
         }
     }
 }
@@ -278,26 +372,7 @@ mod tests {
 
     #[test]
     fn every_word_has_a_place_of_its_own() {
-        use Slot::{A, B};
-        let words = [
-            Word::CheckGeneration,
-            Word::CheckTail(A),
-            Word::CheckTail(B),
-            Word::CheckSequence(A),
-            Word::CheckSequence(B),
-            Word::CheckBytes(A),
-            Word::CheckBytes(B),
-            Word::TailHint,
-            Word::SequenceHint,
-            Word::Head,
-            Word::HeadGeneration,
-            Word::HeadPosition(A),
-            Word::HeadPosition(B),
-            Word::HeadSequence(A),
-            Word::HeadSequence(B),
-            Word::State,
-            Word::WantedHead,
-        ];
+        let words = Word::ALL;
         let mut offsets: Vec<_> = words.iter().map(|w| w.offset()).collect();
         offsets.sort_unstable();
         offsets.dedup();

@@ -19,7 +19,7 @@ pub mod geometry;
 pub mod header;
 pub mod record;
 
-pub use blocks::{Slot, Word};
+pub use blocks::{Part, Slot, Word};
 pub use field::Field;
 pub use geometry::{Geometry, GeometryError};
 pub use header::{CodecId, Header, Order, Refusal};

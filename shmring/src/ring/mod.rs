@@ -41,6 +41,6 @@ pub mod sleep;
 mod writer;
 
 pub use memory::Memory;
-pub use reader::{Reader, Record};
+pub use reader::{Reader, Record, Sink};
 pub use shape::{Corrupt, Fault, Shape};
 pub use writer::{Claim, Writer};

@@ -1,6 +1,6 @@
 use super::{Corrupt, Fault, Memory, Shape};
 use crate::layout::record::{self, HEADER_BYTES, Kind};
-use crate::layout::{Slot, Word};
+use crate::layout::{Part, Slot, Word};
 
 /// The consumer's half of a lane.
 ///
@@ -18,6 +18,19 @@ pub struct Reader<M> {
     /// The sequence of the message that comes next.
     sequence: u64,
     generation: u64,
+    sink: Sink,
+    /// The sink is not what was committed last.
+    sink_changed: bool,
+}
+
+/// Where a consumer puts what it reads, as far as it tells the ring: committed
+/// in the same store as what was read. All 0: nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sink {
+    /// What the caller calls it.
+    pub id: [u64; 4],
+    /// How far it is.
+    pub position: u64,
 }
 
 /// A record that was found and checked.
@@ -51,8 +64,13 @@ impl<M: Memory> Reader<M> {
         if head.wrapping_sub(stored) > shape.max_used() {
             return Err(Corrupt { fault: Fault::Head, position: head, value: stored });
         }
+        let sink = Sink {
+            id: Part::ALL.map(|part| memory.load(Word::SinkId(slot, part))),
+            position: memory.load(Word::SinkPosition(slot)),
+        };
         memory.store_release(Word::Head, head); // FREE
-        Ok(Reader { memory, shape, head, position: head, sequence, generation })
+        let position = head;
+        Ok(Reader { memory, shape, head, position, sequence, generation, sink, sink_changed: false })
     }
 
     /// The next record, if there is one. Everything about it is checked.
@@ -116,22 +134,38 @@ impl<M: Memory> Reader<M> {
         }
     }
 
-    /// Commits everything read so far: a consumer that takes over goes on
-    /// behind it, and the producer may overwrite it.
+    /// The sink as the last commit left it, or as it was set since.
+    pub fn sink(&self) -> Sink {
+        self.sink
+    }
+
+    /// Says how far the sink is, from the next commit on.
+    pub fn set_sink(&mut self, sink: Sink) {
+        self.sink_changed |= self.sink != sink;
+        self.sink = sink;
+    }
+
+    /// Commits everything read so far, and the sink, in one store: a consumer
+    /// that takes over goes on behind it, and the producer may overwrite it.
     #[inline]
     pub fn commit(&mut self) {
-        if self.position == self.head {
+        if self.position == self.head && !self.sink_changed {
             return;
         }
         let generation = self.generation.wrapping_add(1);
         let slot = Slot::of(generation);
         self.memory.store(Word::HeadPosition(slot), self.position);
         self.memory.store(Word::HeadSequence(slot), self.sequence);
+        self.memory.store(Word::SinkPosition(slot), self.sink.position);
+        for (part, word) in Part::ALL.into_iter().zip(self.sink.id) {
+            self.memory.store(Word::SinkId(slot, part), word);
+        }
         self.memory.store_release(Word::HeadGeneration, generation); // COMMIT
         self.memory.keep_program_order();
         self.memory.store_release(Word::Head, self.position); // FREE
         self.generation = generation;
         self.head = self.position;
+        self.sink_changed = false;
     }
 
     /// Bytes read and not committed.

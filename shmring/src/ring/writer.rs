@@ -1,5 +1,5 @@
 use super::{Corrupt, Fault, Memory, Shape};
-use crate::layout::record::{self, HEADER_BYTES, Kind};
+use crate::layout::record::{self, HEADER_BYTES, Kind, UNTERMINATED};
 use crate::layout::{Slot, Word};
 
 /// The producer's half of a lane.
@@ -15,10 +15,12 @@ pub struct Writer<M> {
     tail: u64,
     sequence: u64,
     bytes: u64,
+    unterminated: u64,
     /// Staged up to here; `tail` when nothing is staged.
     next: u64,
     staged_messages: u64,
     staged_bytes: u64,
+    staged_unterminated: u64,
     /// The header that will publish all that is staged.
     first_header: u64,
     /// The last head seen; the true one is at or after it.
@@ -38,6 +40,12 @@ pub enum Claim {
     Corrupt(Corrupt),
 }
 
+/// 1 for a message with the flag UNTERMINATED, else 0.
+#[inline(always)]
+fn unterminated(flags: u8) -> u64 {
+    (flags & UNTERMINATED != 0) as u64
+}
+
 impl<M: Memory> Writer<M> {
     /// Takes the lane over from whoever had it, at its exact end: nothing
     /// published is lost, nothing unpublished appears. The caller holds the
@@ -51,9 +59,11 @@ impl<M: Memory> Writer<M> {
             tail: check_tail,
             sequence: memory.load(Word::CheckSequence(slot)),
             bytes: memory.load(Word::CheckBytes(slot)),
+            unterminated: memory.load(Word::CheckUnterminated(slot)),
             next: check_tail,
             staged_messages: 0,
             staged_bytes: 0,
+            staged_unterminated: 0,
             first_header: 0,
             head: 0,
             check_tail,
@@ -98,6 +108,7 @@ impl<M: Memory> Writer<M> {
             if head.kind == Kind::Data {
                 self.sequence = self.sequence.wrapping_add(1);
                 self.bytes = self.bytes.wrapping_add(head.len as u64);
+                self.unterminated = self.unterminated.wrapping_add(unterminated(head.flags));
             }
         }
     }
@@ -155,6 +166,7 @@ impl<M: Memory> Writer<M> {
         self.stage_record(Kind::Data, flags, len);
         self.staged_messages += 1;
         self.staged_bytes += len as u64;
+        self.staged_unterminated += unterminated(flags);
     }
 
     #[inline]
@@ -180,8 +192,8 @@ impl<M: Memory> Writer<M> {
         self.tail = self.next;
         self.sequence = self.sequence.wrapping_add(self.staged_messages);
         self.bytes = self.bytes.wrapping_add(self.staged_bytes);
-        self.staged_messages = 0;
-        self.staged_bytes = 0;
+        self.unterminated = self.unterminated.wrapping_add(self.staged_unterminated);
+        self.forget_staged();
         self.store_hints();
         if self.tail.wrapping_sub(self.check_tail) >= self.shape.capacity / 8 {
             self.check_point();
@@ -191,8 +203,14 @@ impl<M: Memory> Writer<M> {
     /// Forgets what is staged and not published.
     pub fn abort(&mut self) {
         self.next = self.tail;
+        self.forget_staged();
+    }
+
+    #[inline]
+    fn forget_staged(&mut self) {
         self.staged_messages = 0;
         self.staged_bytes = 0;
+        self.staged_unterminated = 0;
     }
 
     /// Publishes what is staged, then an end mark. Never waits: every message
@@ -220,6 +238,7 @@ impl<M: Memory> Writer<M> {
         self.memory.store(Word::CheckTail(slot), self.tail);
         self.memory.store(Word::CheckSequence(slot), self.sequence);
         self.memory.store(Word::CheckBytes(slot), self.bytes);
+        self.memory.store(Word::CheckUnterminated(slot), self.unterminated);
         self.memory.store_release(Word::CheckGeneration, generation); // CHECK
         // What is overwritten next may lie behind the old check point.
         self.memory.keep_program_order();
@@ -260,6 +279,11 @@ impl<M: Memory> Writer<M> {
     /// Payload bytes ever published in this lane.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Messages with the flag UNTERMINATED ever published in this lane.
+    pub fn unterminated(&self) -> u64 {
+        self.unterminated
     }
 
     /// The position of the next record to be published.

@@ -138,23 +138,6 @@ fn image(shape: Shape) -> impl Strategy<Value = (Shape, Vec<u64>, Vec<u64>)> {
     (Just(shape), control, data)
 }
 
-/// The words that an owner loads.
-const TRUSTED: [Word; 13] = [
-    Word::CheckGeneration,
-    Word::CheckTail(Slot::A),
-    Word::CheckTail(Slot::B),
-    Word::CheckSequence(Slot::A),
-    Word::CheckSequence(Slot::B),
-    Word::CheckBytes(Slot::A),
-    Word::CheckBytes(Slot::B),
-    Word::Head,
-    Word::HeadGeneration,
-    Word::HeadPosition(Slot::A),
-    Word::HeadPosition(Slot::B),
-    Word::HeadSequence(Slot::A),
-    Word::HeadSequence(Slot::B),
-];
-
 /// What a hostile peer overwrites.
 #[derive(Debug, Clone, Copy)]
 enum Flip {
@@ -165,7 +148,7 @@ enum Flip {
 }
 
 fn flip() -> impl Strategy<Value = Flip> {
-    let word = 0..TRUSTED.len();
+    let word = 0..Word::ALL.len();
     prop_oneof![
         (word.clone(), evil_word()).prop_map(|(word, value)| Flip::Control(word, value)),
         (word, 0u32..64).prop_map(|(word, bit)| Flip::Bit(word, bit)),
@@ -176,8 +159,8 @@ fn flip() -> impl Strategy<Value = Flip> {
 
 fn overwrite(heap: &Heap, flip: Flip) {
     match flip {
-        Flip::Control(word, value) => heap.store(TRUSTED[word], value),
-        Flip::Bit(word, bit) => heap.store(TRUSTED[word], heap.load(TRUSTED[word]) ^ 1 << bit),
+        Flip::Control(word, value) => heap.store(Word::ALL[word], value),
+        Flip::Bit(word, bit) => heap.store(Word::ALL[word], heap.load(Word::ALL[word]) ^ 1 << bit),
         Flip::Data(at, value) => heap.store_header(at, value),
         Flip::DataBit(at, bit) => heap.store_header(at, heap.header_acquire(at) ^ 1 << bit),
     }

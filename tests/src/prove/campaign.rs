@@ -46,13 +46,20 @@ impl Campaign {
         Ok(tally)
     }
 
-    /// Steps through sends of rings with `plant`, or as a control with none.
+    /// Steps through the operation that `plant` shows in; with none, as a
+    /// control, through those of all.
     pub(crate) fn plant(&self, plant: Option<Plant>) -> Result<Tally> {
+        let operations = match plant {
+            Some(plant) => vec![plant.operation()],
+            None => vec![Operation::Send, Operation::FileCommit],
+        };
         let mut tally = Tally::default();
-        for number in 0..PLANTED {
-            let scenario = Scenario::new(Operation::Send, number);
-            let one = plant::run(plant, scenario, &self.path(), &self.progress);
-            tally.add(&self.cleared(scenario, one)?);
+        for operation in operations {
+            for number in 0..PLANTED {
+                let scenario = Scenario::new(operation, number);
+                let one = plant::run(plant, scenario, &self.path(), &self.progress);
+                tally.add(&self.cleared(scenario, one)?);
+            }
         }
         Ok(tally)
     }

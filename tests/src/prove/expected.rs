@@ -1,5 +1,10 @@
 //! What a survivor may find.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use shmring::internals::ring::Sink;
+
 use super::scenario::{Operation, Plan, Scenario, payload};
 
 /// Lengths of the messages that the new producer sends; then [`LAP_LEN`].
@@ -24,7 +29,12 @@ pub(crate) struct Expected {
     /// Payload bytes published before the first message.
     bytes_before: u64,
     believable: u64,
+    /// The file that the messages are written to, if they are.
+    pub(crate) file: Option<File>,
 }
+
+/// What is in that file before the first message.
+pub(crate) const FILE_BEFORE: &[u8] = b"written and committed before";
 
 /// What the survivors found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +63,11 @@ impl Expected {
             end_marks: [0, 0],
             bytes_before: plan.bytes_before,
             believable: plan.believable,
+            file: None,
         };
         match scenario.operation {
             Operation::Send | Operation::ReserveCommit | Operation::Batch => expected.published[0] = pending,
-            Operation::ReadCommit => expected.committed[1] = pending + READS,
+            Operation::ReadCommit | Operation::FileCommit => expected.committed[1] = pending + READS,
             Operation::Takeover => {}
             Operation::ConsumerAttach => {
                 // The dead one had committed these.
@@ -68,6 +79,24 @@ impl Expected {
         }
         expected.messages = messages;
         expected
+    }
+
+    /// Judges the file: with so many messages committed, it has exactly them
+    /// up to the position that was committed, and perhaps more behind it.
+    pub(crate) fn check_file(&self, sink: Sink, committed: usize) -> Result<(), String> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let messages = self.messages.get(..committed).ok_or("more is committed than there is")?;
+        let written = [FILE_BEFORE, &messages.concat()].concat();
+        if sink.position != written.len() as u64 {
+            let (at, right) = (sink.position, written.len());
+            return Err(format!("{committed} messages are committed, and the file to {at}, not to {right}"));
+        }
+        let mut found = vec![0; written.len()];
+        match file.read_exact_at(&mut found, 0) {
+            Ok(()) if found == written => Ok(()),
+            Ok(()) => Err("a byte of the file that is committed is another".into()),
+            Err(e) => Err(format!("the file is shorter than what is committed: {e}")),
+        }
     }
 
     /// How far `sequence` is from the first message's.

@@ -8,12 +8,12 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
-use shmring::internals::layout::Word;
-use shmring::internals::ring::{Memory, Reader, Writer};
+use shmring::internals::layout::{Slot, Word};
+use shmring::internals::ring::{Memory, Reader, Sink, Writer};
 
-use super::expected::Expected;
-use super::product::{Pair, check_believable, create, prepare};
-use super::scenario::Scenario;
+use super::expected::{Expected, READS};
+use super::product::{Output, Pair, check_believable, create, prepare};
+use super::scenario::{Operation, Scenario};
 use super::trace::{Progress, each_instruction};
 use super::view::View;
 use super::watch::{Tally, Watch};
@@ -27,12 +27,19 @@ pub(crate) enum Plant {
     NoZeroAfterRecord,
     /// A new producer starts at the tail hint and looks at no record.
     TailTrustedBlindly,
+    /// The sink's position is stored where it counts at once, apart from the
+    /// generation that the commit is decided by.
+    RedoWordsStoredApart,
 }
 
 impl Plant {
     /// All of them.
-    pub(crate) const ALL: [Plant; 3] =
-        [Plant::HeaderBeforePayload, Plant::NoZeroAfterRecord, Plant::TailTrustedBlindly];
+    pub(crate) const ALL: [Plant; 4] = [
+        Plant::HeaderBeforePayload,
+        Plant::NoZeroAfterRecord,
+        Plant::TailTrustedBlindly,
+        Plant::RedoWordsStoredApart,
+    ];
 
     /// Its name on the command line and in the report.
     pub(crate) fn name(self) -> &'static str {
@@ -40,6 +47,15 @@ impl Plant {
             Plant::HeaderBeforePayload => "header-before-payload",
             Plant::NoZeroAfterRecord => "no-zero-after-record",
             Plant::TailTrustedBlindly => "tail-trusted-blindly",
+            Plant::RedoWordsStoredApart => "redo-words-stored-apart",
+        }
+    }
+
+    /// The operation that it shows in.
+    pub(crate) fn operation(self) -> Operation {
+        match self {
+            Plant::RedoWordsStoredApart => Operation::FileCommit,
+            _ => Operation::Send,
         }
     }
 }
@@ -55,23 +71,59 @@ pub(crate) fn run(
     let (_region, view) = create(&scenario, &plan, path)?;
     let shape = scenario.shape();
     let memory = Planted { view: &view, plant, armed: Cell::new(false), held: RefCell::default() };
-    let mut pair =
-        Rings { writer: Writer::take_over(memory, shape)?, reader: Reader::take_over(&view, shape)? };
+    let mut pair = Rings {
+        writer: Writer::take_over(&memory, shape)?,
+        reader: Reader::take_over(&memory, shape)?,
+        output: Output::new(path)?,
+    };
     prepare(&scenario, &plan, &mut pair)?;
-    check_believable(&plan, &view)?;
-    pair.writer.memory().armed.set(true);
+    let mut expected = Expected::new(&scenario, &plan);
+    let message = expected.messages.last().expect("a subject").clone();
+    if scenario.operation == Operation::FileCommit {
+        pair.commit_to_file();
+        pair.read_to_file(plan.pending.len())?;
+        expected.file = Some(pair.output.file.try_clone()?);
+    } else {
+        check_believable(&plan, &view)?;
+    }
+    memory.armed.set(true);
 
-    let expected = Expected::new(&scenario, &plan);
-    let message = expected.messages.last().expect("a subject");
+    let operate = || match scenario.operation {
+        Operation::FileCommit => {
+            pair.read_to_file(READS)?;
+            pair.commit_to_file();
+            Ok(())
+        }
+        _ => pair.send(&message),
+    };
     let trusts_hints = plant == Some(Plant::TailTrustedBlindly);
     let mut watch = Watch::new(scenario, &expected, &view, trusts_hints);
-    each_instruction(progress, None, || pair.send(message), |returned| watch.look(returned))?;
+    each_instruction(progress, None, operate, |returned| watch.look(returned))?;
     Ok(watch.finish())
 }
 
 struct Rings<'a> {
-    writer: Writer<Planted<'a>>,
-    reader: Reader<&'a View>,
+    writer: Writer<&'a Planted<'a>>,
+    reader: Reader<&'a Planted<'a>>,
+    output: Output,
+}
+
+impl Rings<'_> {
+    fn read_to_file(&mut self, count: usize) -> Result<()> {
+        for _ in 0..count {
+            let record = self.reader.peek()?.ok_or_else(|| anyhow!("there is no message"))?;
+            let mut message = vec![0; record.len];
+            self.reader.read(&record, &mut message);
+            self.reader.advance(&record);
+            self.output.write(&message)?;
+        }
+        Ok(())
+    }
+
+    fn commit_to_file(&mut self) {
+        self.reader.set_sink(Sink { id: [1, 2, 3, 4], position: self.output.at });
+        self.reader.commit();
+    }
 }
 
 impl Pair for Rings<'_> {
@@ -117,7 +169,11 @@ impl Memory for Planted<'_> {
         self.view.load_acquire(word)
     }
     fn store(&self, word: Word, value: u64) {
-        self.view.store(word, value)
+        self.view.store(word, value);
+        if matches!(word, Word::SinkPosition(_)) && self.has(Plant::RedoWordsStoredApart) {
+            self.view.store(Word::SinkPosition(Slot::A), value);
+            self.view.store(Word::SinkPosition(Slot::B), value);
+        }
     }
     fn store_release(&self, word: Word, value: u64) {
         self.view.store_release(word, value)

@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use shmring::internals::layout::record;
 use shmring::internals::layout::{Geometry, Word};
 use shmring::internals::ring::Memory;
-use shmring::{Consumer, Producer, Read, Region, RegionOptions};
+use shmring::{Consumer, Producer, Read, Region, RegionOptions, StreamId};
 
-use super::expected::{Expected, READS};
+use super::expected::{Expected, FILE_BEFORE, READS};
 use super::scenario::{CAPACITY, FILLERS, Load, Operation, Plan, SPACER, Scenario, payload};
 use super::trace::{Focus, Progress, each_instruction, rehearse};
 use super::view::{Changes, View, data_word};
@@ -74,15 +75,22 @@ pub(crate) fn create(scenario: &Scenario, plan: &Plan, path: &Path) -> Result<(R
 pub(crate) fn run(scenario: Scenario, path: &Path, progress: &Progress) -> Result<Tally> {
     let plan = scenario.plan();
     let (region, view) = create(&scenario, &plan, path)?;
-    let mut product =
-        Product { producer: Some(region.producer()?), consumer: Some(region.consumer()?), region };
+    let mut product = Product {
+        producer: Some(region.producer()?),
+        consumer: Some(region.consumer()?),
+        region,
+        output: Output::new(path)?,
+    };
     prepare(&scenario, &plan, &mut product)?;
     if scenario.operation.publishes() || scenario.operation == Operation::Close {
         check_believable(&plan, &view)?;
     }
     product.leave_as_found(&scenario, &plan, &view)?;
 
-    let expected = Expected::new(&scenario, &plan);
+    let mut expected = Expected::new(&scenario, &plan);
+    if scenario.operation == Operation::FileCommit {
+        expected.file = Some(product.output.file.try_clone()?);
+    }
     let subjects = &expected.messages[expected.messages.len() - plan.subjects.len()..];
     let mut operate = || product.operate(&scenario, subjects);
     let focus = if scenario.needs_focus() { Some(find_focus(&view, progress, &mut operate)?) } else { None };
@@ -108,6 +116,35 @@ struct Product {
     region: Region,
     producer: Option<Producer>,
     consumer: Option<Consumer>,
+    output: Output,
+}
+
+/// The file that a consumer writes.
+pub(crate) struct Output {
+    pub(crate) file: File,
+    /// Written up to here.
+    pub(crate) at: u64,
+}
+
+impl Output {
+    /// A file that something was written to and committed.
+    pub(crate) fn new(region: &Path) -> Result<Output> {
+        let path = region.with_extension("out");
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        file.write_all_at(FILE_BEFORE, 0)?;
+        Ok(Output { file, at: FILE_BEFORE.len() as u64 })
+    }
+
+    /// Writes a message behind the last one, as a file is written that a kill
+    /// may leave half written.
+    pub(crate) fn write(&mut self, message: &[u8]) -> Result<()> {
+        let (first, second) = message.split_at(message.len() / 3);
+        for piece in [first, second] {
+            self.file.write_all_at(piece, self.at)?;
+            self.at += piece.len() as u64;
+        }
+        Ok(())
+    }
 }
 
 impl Pair for Product {
@@ -141,10 +178,32 @@ impl Product {
         Ok(())
     }
 
+    fn read_to_file(&mut self, count: usize) -> Result<()> {
+        let consumer = self.consumer.as_mut().expect("attached");
+        for _ in 0..count {
+            match consumer.try_read()? {
+                Read::Message(message) => self.output.write(message.payload)?,
+                other => bail!("instead of a message: {other:?}"),
+            }
+        }
+        Ok(())
+    }
+
     /// What those did before who died before the operation.
     fn leave_as_found(&mut self, scenario: &Scenario, plan: &Plan, view: &View) -> Result<()> {
         match scenario.operation {
             Operation::ReadCommit => self.read(plan.pending.len())?,
+            Operation::FileCommit => {
+                let at = self.output.at;
+                self.consumer().bind_sink(StreamId([1, 2, 3, scenario.number as u64]));
+                self.consumer().commit_at(at);
+                self.read_to_file(plan.pending.len())?;
+                if scenario.twisted() {
+                    // Left by one that died before its commit.
+                    let at = self.output.at;
+                    self.output.file.write_all_at(&payload(plan.believable, 0, 2000), at)?;
+                }
+            }
             Operation::Takeover => {
                 self.die_sending(scenario, plan)?;
                 self.producer.take().expect("attached").abandon();
@@ -206,6 +265,11 @@ impl Product {
             Operation::ReadCommit => {
                 self.read(READS)?;
                 self.consumer().commit();
+            }
+            Operation::FileCommit => {
+                self.read_to_file(READS)?;
+                let at = self.output.at;
+                self.consumer().commit_at(at);
             }
             Operation::Takeover => self.producer = Some(self.region.producer()?),
             Operation::ConsumerAttach => self.consumer = Some(self.region.consumer()?),

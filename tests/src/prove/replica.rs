@@ -3,31 +3,10 @@
 use std::cell::RefCell;
 
 use shmring::internals::Heap;
-use shmring::internals::layout::{Slot, Word};
+use shmring::internals::layout::Word;
 use shmring::internals::ring::Memory;
 
 use super::view::{Changes, Image, control_word, data_word};
-
-/// Every control word that the ring works on.
-const WORDS: [Word; 17] = [
-    Word::CheckGeneration,
-    Word::CheckTail(Slot::A),
-    Word::CheckTail(Slot::B),
-    Word::CheckSequence(Slot::A),
-    Word::CheckSequence(Slot::B),
-    Word::CheckBytes(Slot::A),
-    Word::CheckBytes(Slot::B),
-    Word::TailHint,
-    Word::SequenceHint,
-    Word::Head,
-    Word::HeadGeneration,
-    Word::HeadPosition(Slot::A),
-    Word::HeadPosition(Slot::B),
-    Word::HeadSequence(Slot::A),
-    Word::HeadSequence(Slot::B),
-    Word::State,
-    Word::WantedHead,
-];
 
 /// A lane on the heap that follows an image word by word. Loading the whole
 /// image at every instruction would cost more than stepping does.
@@ -54,7 +33,7 @@ impl Replica {
     pub(crate) fn follow(&mut self, image: &Image, changes: &Changes) {
         self.roll_back();
         if changes.control {
-            for word in WORDS {
+            for word in Word::ALL {
                 self.heap.store(word, control_word(image, word));
             }
         }

@@ -30,6 +30,9 @@ pub(crate) enum Operation {
     Batch,
     /// `Consumer::try_read` twice, `Consumer::commit`.
     ReadCommit,
+    /// `Consumer::try_read` twice, each message written to a file in two
+    /// pieces, `Consumer::commit_at`.
+    FileCommit,
     /// `Region::producer` after one that died in a batch or a long message.
     Takeover,
     /// `Region::consumer` after one that died with a message uncommitted.
@@ -40,11 +43,12 @@ pub(crate) enum Operation {
 
 impl Operation {
     /// All, in the order of the report.
-    pub(crate) const ALL: [Operation; 7] = [
+    pub(crate) const ALL: [Operation; 8] = [
         Operation::Send,
         Operation::ReserveCommit,
         Operation::Batch,
         Operation::ReadCommit,
+        Operation::FileCommit,
         Operation::Takeover,
         Operation::ConsumerAttach,
         Operation::Close,
@@ -57,6 +61,7 @@ impl Operation {
             Operation::ReserveCommit => "reserve_commit",
             Operation::Batch => "batch",
             Operation::ReadCommit => "read_commit",
+            Operation::FileCommit => "file_commit",
             Operation::Takeover => "takeover",
             Operation::ConsumerAttach => "consumer_attach",
             Operation::Close => "close",
@@ -176,7 +181,9 @@ impl Scenario {
             Operation::Send | Operation::ReserveCommit | Operation::Takeover | Operation::Close => {
                 vec![self.len]
             }
-            Operation::Batch | Operation::ReadCommit | Operation::ConsumerAttach => vec![self.len, 24, 9],
+            Operation::Batch | Operation::ReadCommit | Operation::FileCommit | Operation::ConsumerAttach => {
+                vec![self.len, 24, 9]
+            }
         }
     }
 

@@ -52,6 +52,7 @@ impl Survivors<'_> {
         }
         let mut reader = self.new_reader()?;
         let committed = self.expected.index(reader.sequence());
+        self.expected.check_file(reader.sink(), committed)?;
         let end_marks = self.drain(&mut reader, &writer, end)?;
         for i in sent..AFTER.len() {
             self.must_send(&mut writer, i, end)?;
@@ -70,6 +71,7 @@ impl Survivors<'_> {
     fn reader_first(&self, lap: bool) -> Verdict<Found> {
         let mut reader = self.new_reader()?;
         let committed = self.expected.index(reader.sequence());
+        self.expected.check_file(reader.sink(), committed)?;
         let all = self.expected.first.wrapping_add(self.expected.messages.len() as u64);
         let end_marks = self.read_all(&mut reader, all)?;
         reader.commit();
