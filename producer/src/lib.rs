@@ -39,6 +39,7 @@ pub struct Arguments {
     #[arg(
         long,
         requires = "input",
+        conflicts_with = "generate",
         long_help = "Go on in the input where the last producer of this ring stopped, also if it was \
         killed: every message is sent exactly once. The ring remembers the input, which must be a regular \
         file; another one needs another ring. What was added to it meanwhile is sent, what was changed \

@@ -143,9 +143,14 @@ impl Child {
     }
 
     /// Kills it at once and waits until it is gone.
-    pub fn kill(mut self) {
+    pub fn kill(&mut self) {
         self.process.kill().expect("it runs");
         self.process.wait().expect("it was ours");
+    }
+
+    /// False once it has ended, by itself or by a signal.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("it was ours").is_none()
     }
 
     fn end(mut self) -> ExitStatus {

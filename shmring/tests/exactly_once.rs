@@ -1,0 +1,127 @@
+//! A sink's position and a source's progress, committed with the messages.
+
+use shmring::{AttachError, Flags, Read, Region, RegionOptions, StreamId};
+
+const SINK: StreamId = StreamId([1, 2, 3, 4]);
+const OTHER: StreamId = StreamId([1, 2, 3, 5]);
+
+fn region() -> (tempfile::TempDir, Region) {
+    let folder = tempfile::tempdir().unwrap();
+    let region = RegionOptions::new().start_at(0, u64::MAX - 1).create(folder.path().join("ring")).unwrap();
+    (folder, region)
+}
+
+fn read(consumer: &mut shmring::Consumer) -> Vec<u8> {
+    match consumer.try_read().unwrap() {
+        Read::Message(message) => message.payload.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_position_is_committed_with_the_messages_or_not_at_all() {
+    let (_folder, region) = region();
+    let mut producer = region.producer().unwrap();
+    for message in [b"a", b"b", b"c"] {
+        producer.send(message).unwrap();
+    }
+    let mut consumer = region.consumer().unwrap();
+    assert_eq!(consumer.bind_sink(SINK), 0);
+    read(&mut consumer);
+    consumer.commit_at(10);
+    read(&mut consumer);
+    drop(consumer);
+
+    let mut consumer = region.consumer().unwrap();
+    assert_eq!(consumer.bind_sink(SINK), 10);
+    assert_eq!(read(&mut consumer), b"b");
+    // A plain commit leaves the position alone.
+    consumer.commit();
+    drop(consumer);
+    let mut consumer = region.consumer().unwrap();
+    assert_eq!(consumer.bind_sink(SINK), 10);
+    // A position alone is committed too.
+    consumer.commit_at(12);
+    drop(consumer);
+    let mut consumer = region.consumer().unwrap();
+    assert_eq!(consumer.bind_sink(SINK), 12);
+    assert_eq!(read(&mut consumer), b"c");
+}
+
+#[test]
+fn another_sink_begins_at_0() {
+    let (_folder, region) = region();
+    let mut consumer = region.consumer().unwrap();
+    consumer.bind_sink(SINK);
+    consumer.commit_at(10);
+    assert_eq!(consumer.bind_sink(OTHER), 0);
+    drop(consumer);
+    let mut consumer = region.consumer().unwrap();
+    assert_eq!(consumer.bind_sink(SINK), 0, "the ring knows one sink at a time");
+}
+
+#[test]
+fn a_producer_learns_what_was_sent() {
+    let (_folder, region) = region();
+    let mut producer = region.resume_producer(SINK).unwrap();
+    assert_eq!((producer.sent().messages, producer.sent().bytes), (0, 0));
+    producer.send(b"abc").unwrap();
+    producer.try_send_with(b"de", Flags::UNTERMINATED).unwrap();
+    let mut batch = producer.batch();
+    batch.try_push_with(b"f", Flags::UNTERMINATED).unwrap();
+    batch.try_push(b"").unwrap();
+    batch.publish();
+    // Never published.
+    let mut batch = producer.batch();
+    batch.try_push_with(b"lost", Flags::UNTERMINATED).unwrap();
+    drop(batch);
+    producer.abandon();
+
+    let producer = region.resume_producer(SINK).unwrap();
+    let sent = producer.sent();
+    assert_eq!((sent.messages, sent.bytes, sent.unterminated), (4, 6, 2));
+    // End marks do not count.
+    producer.close();
+    assert_eq!(region.resume_producer(SINK).unwrap().sent(), sent);
+}
+
+#[test]
+fn a_lane_has_one_source_from_its_first_message_on() {
+    let (_folder, region) = region();
+    // Unused, it may be bound as often as one likes.
+    region.resume_producer(SINK).unwrap().close();
+    region.producer().unwrap().close();
+    let mut producer = region.resume_producer(OTHER).unwrap();
+    producer.send(b"1").unwrap();
+    producer.close();
+
+    match region.resume_producer(SINK) {
+        Err(AttachError::OtherSource { asked: SINK, bound: Some(OTHER) }) => {}
+        other => panic!("{other:?}"),
+    }
+    // A refusal changes nothing.
+    region.resume_producer(OTHER).unwrap().close();
+
+    // A producer that names no source unbinds it for good.
+    region.producer().unwrap().close();
+    match region.resume_producer(OTHER) {
+        Err(AttachError::OtherSource { asked: OTHER, bound: None }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_file_is_known_by_what_it_is_not_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    let id = |path| StreamId::of_file(&std::fs::File::open(path).unwrap(), 0).unwrap();
+    std::fs::write(&one, b"a").unwrap();
+    let first = id(&one);
+    std::fs::write(&one, b"changed").unwrap();
+    std::fs::rename(&one, &other).unwrap();
+    assert_eq!(id(&other), first);
+    std::fs::write(&one, b"a").unwrap();
+    assert_ne!(id(&one), first);
+    let file = std::fs::File::open(&one).unwrap();
+    assert_ne!(StreamId::of_file(&file, 1).unwrap(), id(&one), "the detail tells them apart");
+}
