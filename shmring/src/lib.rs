@@ -63,6 +63,7 @@ mod wait;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::layout;
+    pub use crate::os::fork::use_inherited_handles;
     pub use crate::region::Heap;
     pub use crate::ring;
 }
