@@ -115,7 +115,8 @@ impl Region {
     }
 
     /// Where it was opened. For an anonymous region `memfd:shmring`, a name for
-    /// people that nobody can open.
+    /// people that nobody can open. For a file that came as a descriptor, what
+    /// the kernel calls it, or where the descriptor is in `/proc/self/fd`.
     pub fn path(&self) -> &Path {
         &self.path
     }

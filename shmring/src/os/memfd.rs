@@ -83,7 +83,8 @@ pub(crate) enum Kind {
 pub(crate) fn receive(descriptor: OwnedFd) -> io::Result<(File, PathBuf, Kind)> {
     let file = File::from(descriptor);
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let here = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let link = fs::read_link(&here)?;
     let memory = link.as_os_str().as_bytes().strip_prefix(b"/");
     let memory = memory.filter(|name| name.starts_with(b"memfd:"));
     let memory = memory.and_then(|name| name.strip_suffix(b" (deleted)"));
@@ -99,7 +100,12 @@ pub(crate) fn receive(descriptor: OwnedFd) -> io::Result<(File, PathBuf, Kind)> 
     } else {
         Kind::File
     };
-    let path = memory.map_or_else(|| link.clone(), |name| PathBuf::from(OsStr::from_bytes(name)));
+    let path = match memory {
+        Some(name) => PathBuf::from(OsStr::from_bytes(name)),
+        // Made without a name and given one later, or in another mount namespace.
+        None if kind == Kind::File && !file::is_at(&file, &link).unwrap_or(false) => here,
+        None => link,
+    };
     Ok((file, path, kind))
 }
 
