@@ -166,7 +166,9 @@ impl Region {
         if found.len() != geometry.file_len() {
             return Err(AttachError::Truncated { found: found.len() });
         }
-        let mapping = Mapping::new(&file, &geometry, LANE)?;
+        // Not through `file`: a mapping keeps its description, and so a forked
+        // child, which has the mapping as well, would keep the lock.
+        let mapping = Mapping::new(&self.file, &geometry, LANE)?;
         Ok((Seat { file, geometry, role }, mapping))
     }
 }
