@@ -30,7 +30,7 @@ use super::seccomp;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     scenario: Scenario,
-    /// A region that is there, for `sleeper` and `executed`.
+    /// A region that is there, for those that do not make their own.
     path: Option<PathBuf>,
     /// As on a kernel that does not wipe pages.
     #[arg(long)]
@@ -380,9 +380,8 @@ fn sleeping_child() -> Result<()> {
 
 /// Another program that ends at the end of its stdin.
 fn executed_child() -> Result<()> {
-    // Returns when the other program runs. Nobody waits for it: it is to be
-    // there when this process is not.
-    let child = Command::new("cat").spawn()?;
-    eprintln!("ready: {}", child.id());
+    // It says so itself: spawn returns a moment before the descriptors close.
+    // Nobody waits for it: it is to be there when this process is not.
+    let _ = Command::new("sh").args(["-c", "echo ready >&2; cat"]).spawn()?;
     Ok(())
 }
