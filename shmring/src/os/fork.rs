@@ -6,7 +6,8 @@
 //! word that the kernel wipes in a child; and in a child another description
 //! takes the place of each that may hold a lock.
 //!
-//! A raw clone(2) runs no handler: its child keeps the locks. A fork from a
+//! Until its handler has run, for microseconds, a child has the locks all the
+//! same. A raw clone(2) runs no handler: its child keeps them. A fork from a
 //! signal handler that interrupted an attach or a detach waits for ever.
 #![allow(unsafe_code)]
 
