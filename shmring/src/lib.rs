@@ -3,7 +3,9 @@
 //!
 //! A [`Region`] is a file. A [`Producer`] and a [`Consumer`] attach to it by
 //! its path, in any order, in any two processes; either may be killed at any
-//! instruction and be started again, and goes on at the exact message.
+//! instruction and be started again, and goes on at the exact message. A region
+//! can be [anonymous](Region::create_anonymous) as well: then processes get it
+//! by fork or as a [descriptor](Region::from_fd).
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,10 +44,13 @@
 //! * A process that dies delays nobody. Whether it lives, the kernel says.
 //! * Whatever bytes another process writes into the region, the result is an
 //!   error, never undefined behaviour. (Truncating the file under its users
-//!   is the exception: the kernel answers with SIGBUS.)
+//!   is the exception: the kernel answers with SIGBUS. Nobody can truncate an
+//!   anonymous region.)
+//! * After `fork`, a handle made before it stays the parent's: in the child it
+//!   is refused and changes nothing. The child attaches its own, through the
+//!   same [`Region`]; it keeps no role of its parent's alive.
 //!
-//! Not held: anything across a crash of the machine; anything after `fork` for
-//! a handle made before it, which only one of the two processes may use.
+//! Not held: anything across a crash of the machine.
 //!
 //! # Rooms
 //!
@@ -63,6 +68,7 @@ mod wait;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::layout;
+    pub use crate::os::fork::use_inherited_handles;
     pub use crate::region::Heap;
     pub use crate::ring;
 }

@@ -3,7 +3,9 @@
 //! a deadline on every wait.
 
 mod child;
+mod descriptor;
 mod lab;
+mod numbers;
 mod programs;
 mod random;
 mod trace;
@@ -11,7 +13,9 @@ mod trace;
 use std::io::Write;
 
 pub use child::{Child, DEADLINE, Done};
+pub use descriptor::{hand_over, receive};
 pub use lab::Lab;
+pub use numbers::{expect_end, expect_message, message, read_numbers, send_numbers};
 pub use programs::{Program, program};
 pub use random::Random;
 pub use trace::{Traced, clock_ticks};

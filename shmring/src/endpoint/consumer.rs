@@ -21,6 +21,9 @@ use crate::ring::{Corrupt, Fault, Memory, Reader, Record, Sink, sleep};
 /// [committed](Consumer::commit) is delivered again to the next consumer, and
 /// takes room in the ring. Dropping a consumer commits nothing.
 ///
+/// In a child that was forked it still is the parent's: there it reads nothing
+/// ([`ReadError::Forked`]), and a commit does nothing.
+///
 /// The try forms never block and make no system call but to wake a sleeping
 /// producer at commit; [`read`](Consumer::read) and its kin wait for a message.
 #[derive(Debug)]
@@ -100,7 +103,6 @@ impl Consumer {
         let reader = Reader::take_over(mapping, region.shape()).map_err(damage)?;
         let word = reader.memory().sleep_word(SleepWord::Consumer);
         sleep::reset(word, membarrier::is_possible());
-        membarrier::register();
         seat.sign(reader.memory());
         let consumer = Consumer {
             reader,
@@ -133,7 +135,7 @@ impl Consumer {
     /// [`check_producer`](Self::check_producer) from time to time.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`], from then on always.
+    /// [`ReadError::Damaged`], from then on always; [`ReadError::Forked`].
     #[inline]
     pub fn try_read(&mut self) -> Result<Read<'_>, ReadError> {
         Ok(match self.find()? {
@@ -170,6 +172,9 @@ impl Consumer {
     /// and the producer may overwrite it. One store decides; wakes a waiting
     /// producer.
     pub fn commit(&mut self) {
+        if self.seat.is_inherited() {
+            return;
+        }
         self.reader.commit();
         self.wake_producer();
         if let Some(word) = self.noted.take()
@@ -235,8 +240,11 @@ impl Consumer {
     ///
     /// # Errors
     /// [`ReadError::Removed`] and [`ReadError::Truncated`] if the file is not
-    /// what it was; [`ReadError::Damaged`].
+    /// what it was; [`ReadError::Damaged`]; [`ReadError::Forked`].
     pub fn check_producer(&mut self) -> Result<bool, ReadError> {
+        if self.seat.is_inherited() {
+            return Err(ReadError::Forked);
+        }
         match self.seat.health() {
             Health::Whole => {}
             Health::Removed => return Err(ReadError::Removed),
@@ -334,6 +342,9 @@ impl Consumer {
 
     #[inline]
     fn peek(&mut self) -> Result<Option<Record>, ReadError> {
+        if self.seat.is_inherited() {
+            return Err(ReadError::Forked);
+        }
         if let Some(corrupt) = self.corrupt {
             return Err(damage(corrupt).into());
         }

@@ -54,6 +54,12 @@ pub enum CreateError {
         /// Length of the region in bytes.
         needed: u64,
     },
+    /// The machine has not enough memory for an anonymous region.
+    #[error("no {needed} bytes of memory are left; free some, or choose a smaller capacity")]
+    NoMemory {
+        /// Length of the region in bytes.
+        needed: u64,
+    },
     /// Locks or mappings do not work on this file system.
     #[error("{} is on {file_system}, where shared memory does not reach every process; use /dev/shm or a local disk", path.display())]
     FileSystem {
@@ -93,6 +99,18 @@ pub enum OpenError {
     /// A directory, a pipe, a device, a symbolic link.
     #[error("{} is not a regular file; choose another path", path.display())]
     NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A descriptor for anonymous memory that can be cut under its users.
+    #[error("{} is not sealed against shrinking and growing: whoever has it could end its users by a signal; hand over one that create_anonymous made", path.display())]
+    Unsealed {
+        /// What the kernel calls it.
+        path: PathBuf,
+    },
+    /// A descriptor that only reads, or only writes.
+    #[error("the descriptor of {} is not open for both reading and writing; hand over one that is", path.display())]
+    HalfOpen {
         /// The path.
         path: PathBuf,
     },
@@ -212,6 +230,10 @@ pub enum SendError {
     /// The caller's flag was set while the ring was full.
     #[error("interrupted while the ring was full")]
     Interrupted,
+    /// The handle was made before a fork, by the parent process, and is still
+    /// the parent's. Nothing was changed.
+    #[error("this producer belongs to the process that was forked; attach a new one in this process")]
+    Forked,
     /// The file was removed while the ring was full: nobody can come to drain it.
     #[error("the region was removed while in use; create it again")]
     Removed,
@@ -242,6 +264,10 @@ pub enum ReadError {
         /// Bytes read and not committed.
         bytes: u64,
     },
+    /// The handle was made before a fork, by the parent process, and is still
+    /// the parent's. Nothing was changed.
+    #[error("this consumer belongs to the process that was forked; attach a new one in this process")]
+    Forked,
     /// The file was removed while the ring was empty: nobody can come to fill it.
     #[error("the region was removed while in use; create it again")]
     Removed,

@@ -1,6 +1,7 @@
 //! Regions and who is attached to them: create, open, remove, [`Producer`],
 //! [`Consumer`]. Everything here returns at once; blocking forms are in `wait`.
 
+mod anonymous;
 mod consumer;
 mod error;
 mod name;

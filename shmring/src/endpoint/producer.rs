@@ -20,6 +20,9 @@ use crate::ring::{Claim, Corrupt, Fault, Memory, Writer, sleep};
 /// [`abandon`](Producer::abandon): the consumer then learns that this producer
 /// died.
 ///
+/// In a child that was forked it still is the parent's: there it sends nothing
+/// ([`SendError::Forked`]), and dropping it closes nothing.
+///
 /// The try forms never block and make no system call but to wake a sleeping
 /// consumer; [`send`](Producer::send) and its kin wait for room.
 #[derive(Debug)]
@@ -82,7 +85,6 @@ impl Producer {
         bind_source(memory, source, writer.sequence() == start_sequence)?;
         // A dead sleeper's bit and a dead waiter's wish go with it.
         sleep::reset(memory.sleep_word(SleepWord::Producer), membarrier::is_possible());
-        membarrier::register();
         memory.store(Word::WantedHead, memory.load(Word::Head));
         seat.sign(memory);
         memory.store_release(Word::State, state.encode()); // STATE
@@ -112,8 +114,8 @@ impl Producer {
     /// consumer's, whatever becomes of this process.
     ///
     /// # Errors
-    /// [`SendError::Full`], [`SendError::TooLarge`], [`SendError::Damaged`];
-    /// the ring is as it was.
+    /// [`SendError::Full`], [`SendError::TooLarge`], [`SendError::Damaged`],
+    /// [`SendError::Forked`]; the ring is as it was.
     #[inline]
     pub fn try_send(&mut self, payload: &[u8]) -> Result<(), SendError> {
         self.try_send_with(payload, Flags::NONE)
@@ -181,6 +183,9 @@ impl Producer {
 
     #[inline]
     pub(crate) fn claim(&mut self, len: usize) -> Result<(), SendError> {
+        if self.seat.is_inherited() {
+            return Err(SendError::Forked);
+        }
         if let Some(corrupt) = self.corrupt {
             return Err(damage(corrupt).into());
         }
@@ -191,9 +196,13 @@ impl Producer {
         })
     }
 
-    /// Publishes what is staged and wakes the consumer if it sleeps.
+    /// Publishes what is staged and wakes the consumer if it sleeps; not so
+    /// what was claimed before a fork.
     #[inline]
     pub(crate) fn publish(&mut self) {
+        if self.seat.is_inherited() {
+            return;
+        }
         self.writer.publish();
         sleep::wake(self.memory().sleep_word(SleepWord::Consumer), || true);
     }
@@ -219,6 +228,9 @@ impl Producer {
     /// Tells the consumer from which head position on there is room enough;
     /// with `None`, that nobody waits.
     pub(crate) fn announce_want(&self, len: Option<usize>) {
+        if self.seat.is_inherited() {
+            return;
+        }
         let memory = self.memory();
         let wanted = len.map_or_else(|| memory.load(Word::Head), |len| self.writer.head_wanted(len));
         memory.store_release(Word::WantedHead, wanted); // WANT
@@ -268,7 +280,8 @@ fn bind_source(memory: &Mapping, source: Option<StreamId>, unused: bool) -> Resu
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        if self.abandoned || self.corrupt.is_some() || std::thread::panicking() {
+        let leave = self.abandoned || self.corrupt.is_some() || self.seat.is_inherited();
+        if leave || std::thread::panicking() {
             return;
         }
         self.writer.abort();
@@ -326,9 +339,13 @@ impl Grant<'_> {
 }
 
 /// Appends; what exceeds the room that was reserved is not taken, so that
-/// `write_all` and `write!` fail with [`io::ErrorKind::WriteZero`].
+/// `write_all` and `write!` fail with [`io::ErrorKind::WriteZero`]. In a child
+/// that was forked meanwhile nothing is taken: the room is the parent's.
 impl Write for Grant<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.producer.seat.is_inherited() {
+            return Err(io::Error::other(SendError::Forked));
+        }
         let taken = bytes.len().min(self.remaining());
         self.producer.writer.write(self.len, &bytes[..taken]);
         self.len += taken;

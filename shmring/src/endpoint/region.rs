@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{AttachError, CreateError, Damage, OpenError, RemoveError};
@@ -11,12 +11,14 @@ use super::owner::{self, Role};
 use crate::layout::blocks::{extent, lane};
 use crate::layout::header::{self, Access, Header, MAX_SCHEMA_NAME};
 use crate::layout::{CodecId, Geometry, GeometryError, Order, Refusal};
-use crate::os::{file, identity, lock};
+use crate::os::fork::OwnFile;
+use crate::os::{file, identity, lock, membarrier, memfd};
 use crate::region::{Mapping, fresh_lane};
 use crate::ring::{Corrupt, Shape};
 
-/// A region: a file that a producer and a consumer attach to. Has a
-/// description of the file, but no role in it; dropping it changes nothing.
+/// A region: a file, or memory without a name, that a producer and a consumer
+/// attach to. Has a description of the file, but no role in it; dropping it
+/// changes nothing. What a process forks may attach through it as well.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,10 +39,10 @@ use crate::ring::{Corrupt, Shape};
 /// ```
 #[derive(Debug)]
 pub struct Region {
-    file: File,
-    path: PathBuf,
-    header: Header,
-    is_new: bool,
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) header: Header,
+    pub(super) is_new: bool,
 }
 
 /// How often open-or-create goes round when others create and remove the
@@ -127,7 +129,9 @@ impl Region {
         super::Consumer::attach(self)
     }
 
-    /// Where it was opened.
+    /// Where it was opened. For an anonymous region `memfd:shmring`, a name for
+    /// people that nobody can open. For a file that came as a descriptor, what
+    /// the kernel calls it, or where the descriptor is in `/proc/self/fd`.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -167,21 +171,25 @@ impl Region {
 
     /// Takes a role: a description of its own, its lock, and the lane mapped.
     pub(crate) fn take(&self, role: Role) -> Result<(Seat, Mapping), AttachError> {
+        // Before the first publish or commit.
+        membarrier::register();
         let geometry = self.header.geometry;
-        let file = lock::reopen(&self.file)?;
+        let file = OwnFile::open(|| lock::reopen(&self.file))?;
         if !lock::try_take(&file, role.lock())? {
             let owner = owner::read(&file, &geometry, role);
             return Err(AttachError::Busy { role, owner });
         }
         // With the lock in hand nobody can remove it any more.
         let found = file.metadata()?;
-        if found.nlink() == 0 {
+        if memfd::is_removed(&file, &found) {
             return Err(AttachError::Removed);
         }
         if found.len() != geometry.file_len() {
             return Err(AttachError::Truncated { found: found.len() });
         }
-        let mapping = Mapping::new(&file, &geometry, LANE)?;
+        // Not through `file`: a mapping keeps its description, and so a forked
+        // child, which has the mapping as well, would keep the lock.
+        let mapping = Mapping::new(&self.file, &geometry, LANE)?;
         Ok((Seat { file, geometry, role }, mapping))
     }
 }
@@ -193,7 +201,7 @@ pub(crate) const LANE: u32 = 0;
 #[derive(Debug)]
 pub(crate) struct Seat {
     /// Its description holds the lock.
-    pub(crate) file: File,
+    pub(crate) file: OwnFile,
     pub(crate) geometry: Geometry,
     role: Role,
 }
@@ -204,11 +212,18 @@ impl Seat {
         mapping.write_owner(self.role.slot_offset(&self.geometry), owner::own_words());
     }
 
+    /// True in a child that was forked after the role was taken: it is the
+    /// parent's, and nothing of the region may be touched.
+    #[inline(always)]
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.file.is_inherited()
+    }
+
     /// What has become of the file: asked while waiting.
     pub(crate) fn health(&self) -> Health {
         match self.file.metadata() {
             Ok(found) if found.len() < self.geometry.file_len() => Health::Truncated,
-            Ok(found) if found.nlink() == 0 => Health::Removed,
+            Ok(found) if memfd::is_removed(&self.file, &found) => Health::Removed,
             _ => Health::Whole,
         }
     }
@@ -233,20 +248,7 @@ impl RegionOptions {
         let path = path.as_ref();
         let header = self.header()?;
         let geometry = header.geometry;
-        let mut control = vec![0; lane::STRIDE];
-        for (word, value) in fresh_lane(header.start_position, header.start_sequence) {
-            control[word.offset()..word.offset() + 8].copy_from_slice(&value.to_le_bytes());
-        }
-        lane::READY.put(&mut control, &1u64.to_le_bytes());
-        let mut extents = vec![0; extent::STRIDE];
-        extent::FIRST_POSITION.put(&mut extents, &header.start_position.to_le_bytes());
-        extent::FILE_OFFSET.put(&mut extents, &geometry.data_offset(LANE).to_le_bytes());
-        extent::CAPACITY.put(&mut extents, &geometry.capacity().to_le_bytes());
-        let start = [
-            (geometry.lane_offset(LANE), control),
-            (geometry.extent_offset(LANE), extents),
-            (0, header.encode()),
-        ];
+        let start = first_bytes(&header);
 
         let owned = || path.to_owned();
         let io = |source| CreateError::Io { path: owned(), source };
@@ -272,9 +274,15 @@ impl RegionOptions {
     /// have; [`OpenError::Refused`] if the file is no region that can be used.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Region, OpenError> {
         let path = path.as_ref();
+        let file = file::open_regular(path, true).map_err(|e| OpenError::from_io(path, e))?;
+        self.accept(file, path)
+    }
+
+    /// The region in an open regular file, if it is one that can be used and
+    /// that is what was asked for.
+    pub(super) fn accept(&self, file: File, path: &Path) -> Result<Region, OpenError> {
         let owned = || path.to_owned();
         let io = |source| OpenError::Io { path: owned(), source };
-        let file = file::open_regular(path, true).map_err(|e| OpenError::from_io(path, e))?;
         let (page, file_len) = first_page(&file).map_err(io)?;
         let refused = |source| OpenError::Refused { path: owned(), source };
         let header = Header::verify(&page, file_len, Access::Use).map_err(refused)?;
@@ -308,7 +316,7 @@ impl RegionOptions {
         unreachable!("the rounds end with a result")
     }
 
-    fn header(&self) -> Result<Header, CreateError> {
+    pub(super) fn header(&self) -> Result<Header, CreateError> {
         let schema = self.schema.clone().unwrap_or_default();
         if schema.name.len() > MAX_SCHEMA_NAME || schema.name.contains('\0') {
             return Err(CreateError::SchemaName { name: schema.name });
@@ -379,6 +387,21 @@ pub(crate) fn shape_of(geometry: &Geometry) -> Shape {
 
 pub(crate) fn damage(what: Corrupt) -> Damage {
     Damage { lane: LANE, what }
+}
+
+/// What a new region holds besides zeros, and where.
+pub(super) fn first_bytes(header: &Header) -> [(u64, Vec<u8>); 3] {
+    let geometry = &header.geometry;
+    let mut control = vec![0; lane::STRIDE];
+    for (word, value) in fresh_lane(header.start_position, header.start_sequence) {
+        control[word.offset()..word.offset() + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    lane::READY.put(&mut control, &1u64.to_le_bytes());
+    let mut extents = vec![0; extent::STRIDE];
+    extent::FIRST_POSITION.put(&mut extents, &header.start_position.to_le_bytes());
+    extent::FILE_OFFSET.put(&mut extents, &geometry.data_offset(LANE).to_le_bytes());
+    extent::CAPACITY.put(&mut extents, &geometry.capacity().to_le_bytes());
+    [(geometry.lane_offset(LANE), control), (geometry.extent_offset(LANE), extents), (0, header.encode())]
 }
 
 /// The header's bytes, as many as there are, and the length of the file.

@@ -27,9 +27,7 @@ pub(crate) fn create_whole(path: &Path, len: u64, mode: u32, start: &[(u64, Vec<
     let folder = folder_of(path);
     let fill = |file: &File| -> io::Result<()> {
         fchmod(file, Mode::from_bits_truncate(mode))?;
-        file.set_len(len)?;
-        reserve(file, len)?;
-        start.iter().try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset))
+        fill_whole(file, len, start)
     };
     let unnamed = OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
     match File::options().read(true).write(true).mode(mode).custom_flags(unnamed.bits()).open(folder) {
@@ -122,6 +120,14 @@ fn give_name(file: &File, path: &Path) -> io::Result<()> {
     }
     let proc = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no zero byte");
     Ok(linkat(AT_FDCWD, proc.as_c_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?)
+}
+
+/// Gives an empty file `len` bytes, all of them reserved, `start` at its
+/// beginning and zeros after.
+pub(super) fn fill_whole(file: &File, len: u64, start: &[(u64, Vec<u8>)]) -> io::Result<()> {
+    file.set_len(len)?;
+    reserve(file, len)?;
+    start.iter().try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset))
 }
 
 /// Reserves space, so that a full file system is an error now and not a
@@ -241,9 +247,7 @@ mod tests {
         let path = folder.path().join("a");
         let fill = |file: &File| {
             fchmod(file, Mode::from_bits_truncate(0o640))?;
-            file.set_len(65536)?;
-            reserve(file, 65536)?;
-            start().iter().try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset))
+            fill_whole(file, 65536, &start())
         };
         // A left-over of a creator that died, and one of a creator at work.
         let dead = folder.path().join(".a.0123456789abcdef.tmp");

@@ -238,6 +238,8 @@ fn start(progress: &Progress, operation: impl FnOnce() -> Result<()>) -> Result<
 
 /// The child's side: never comes back, whatever the operation does.
 fn be_stepped(progress: &Progress, operation: impl FnOnce() -> Result<()>) -> ! {
+    // The operation steps through what the parent attached and leaves alone.
+    shmring::internals::use_inherited_handles();
     let run = || -> Result<()> {
         raise(Signal::SIGSTOP)?;
         progress.word().store(RUNNING, Ordering::Release);

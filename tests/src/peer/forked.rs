@@ -1,0 +1,387 @@
+//! Parent and child of a fork, with handles from before and after it.
+//!
+//! All but `threads` forks with one thread, so that its children may run any
+//! code. None goes back to main from a child.
+#![allow(unsafe_code)] // fork
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, pause};
+use shmring::{AttachError, Producer, Read, ReadError, Region, RegionOptions, SendError};
+use tests::{DEADLINE, expect_end, expect_message, message, read_numbers, send_numbers};
+
+use super::seccomp;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    scenario: Scenario,
+    /// A region that is there, for those that do not make their own.
+    path: Option<PathBuf>,
+    /// As on a kernel that does not wipe pages.
+    #[arg(long)]
+    old_kernel: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Scenario {
+    /// The child sends requests, the parent answers.
+    Exchange,
+    /// What an inherited handle does: nothing.
+    Inherited,
+    /// A grant and a batch that were begun before the fork.
+    Begun,
+    /// New handles in a child, and in its child.
+    Anew,
+    /// A child that no handler was run for.
+    RawClone,
+    /// Forks while other threads attach and detach.
+    Threads,
+    /// Holds both roles, and stays with a child that sleeps.
+    Sleeper,
+    /// The same with a child that executed another program.
+    Executed,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.old_kernel {
+        seccomp::forget_wipe_on_fork()?;
+    }
+    let region =
+        || -> Result<Region> { Ok(Region::open(options.path.as_ref().context("a path is missing")?)?) };
+    match options.scenario {
+        Scenario::Exchange => exchange(),
+        Scenario::Inherited => inherited(),
+        Scenario::Begun => begun(),
+        Scenario::Anew => anew(),
+        Scenario::RawClone => raw_clone(),
+        Scenario::Threads => threads(),
+        Scenario::Sleeper => stay_with(&region()?, sleeping_child),
+        Scenario::Executed => stay_with(&region()?, executed_child),
+    }
+}
+
+/// A child that dies with this process.
+struct Child(Pid);
+
+impl Child {
+    /// Starts one that does `work`, with `forked` for the system call.
+    fn start(
+        forked: impl FnOnce() -> nix::Result<ForkResult>,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<Child> {
+        match forked()? {
+            ForkResult::Parent { child } => Ok(Child(child)),
+            ForkResult::Child => {
+                let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+                let outcome = catch_unwind(AssertUnwindSafe(work));
+                if let Ok(Err(error)) = &outcome {
+                    eprintln!("peer: in the child: {error:#}");
+                }
+                exit(i32::from(!matches!(outcome, Ok(Ok(())))))
+            }
+        }
+    }
+
+    fn fork(work: impl FnOnce() -> Result<()>) -> Result<Child> {
+        // SAFETY: this process has one thread.
+        Child::start(|| unsafe { fork() }, work)
+    }
+
+    fn finish(self) -> Result<()> {
+        match waitpid(self.0, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            other => bail!("the child failed: {other:?}"),
+        }
+    }
+}
+
+/// Does `work` in a forked child and waits for it.
+fn in_child(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    Child::fork(work)?.finish()
+}
+
+fn exit(status: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+fn small() -> Result<Region> {
+    Ok(RegionOptions::new().capacity(64 << 10).create_anonymous()?)
+}
+
+fn image(region: &Region) -> Result<Vec<u8>> {
+    let file = File::from(region.as_fd().try_clone_to_owned()?);
+    let mut bytes = vec![0; file.metadata()?.len() as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+fn exchange() -> Result<()> {
+    const MESSAGES: u64 = 10_000;
+    // As many as the ring has room for.
+    const BURST: u64 = 100;
+    let (requests, answers) = (small()?, small()?);
+    let child = Child::fork(|| {
+        let (mut producer, mut consumer) = (requests.producer()?, answers.consumer()?);
+        for first in (0..MESSAGES).step_by(BURST as usize) {
+            send_numbers(&mut producer, first..first + BURST)?;
+            for number in first..first + BURST {
+                expect_message(&mut consumer, number, &message(2 * number))?;
+                consumer.commit();
+            }
+        }
+        producer.close();
+        expect_end(&mut consumer, "Closed")
+    })?;
+    let (mut producer, mut consumer) = (answers.producer()?, requests.consumer()?);
+    for number in 0..MESSAGES {
+        read_numbers(&mut consumer, number..number + 1)?;
+        producer.send_timeout(&message(2 * number), DEADLINE)?;
+    }
+    expect_end(&mut consumer, "Closed")?;
+    producer.close();
+    child.finish()
+}
+
+fn is_refused(producer: &mut Producer) -> bool {
+    producer.try_send(b"x") == Err(SendError::Forked)
+}
+
+fn inherited() -> Result<()> {
+    let region = small()?;
+    let mut producer = Some(region.producer()?);
+    let mut consumer = Some(region.consumer()?);
+    let (sender, receiver) = (producer.as_mut().expect("made"), consumer.as_mut().expect("made"));
+    send_numbers(sender, 0..3)?;
+    expect_message(receiver, 0, &message(0))?;
+
+    let before = image(&region)?;
+    in_child(|| {
+        let sender = producer.as_mut().expect("made");
+        let refused = Err(SendError::Forked);
+        ensure!(sender.try_send(b"x") == refused);
+        ensure!(sender.send(b"x") == refused);
+        ensure!(sender.send_timeout(b"x", DEADLINE) == refused);
+        ensure!(sender.try_reserve(1).map(drop) == refused);
+        ensure!(sender.reserve_deadline(1, None).map(drop) == refused);
+        ensure!(sender.batch().try_push(b"x") == refused);
+        let text = SendError::Forked.to_string();
+        ensure!(text.contains("attach a new one in this process"), "{text}");
+
+        let receiver = consumer.as_mut().expect("made");
+        let refused = Some(ReadError::Forked);
+        ensure!(receiver.try_read().err() == refused);
+        ensure!(receiver.read().err() == refused);
+        ensure!(receiver.read_timeout(DEADLINE).err() == refused);
+        ensure!(receiver.check_producer().err() == refused);
+        ensure!(receiver.available().next().and_then(Result::err) == refused);
+        receiver.commit();
+
+        let me = std::process::id() as u64;
+        match region.producer() {
+            Err(AttachError::Busy { owner: Some(owner), .. }) => ensure!(owner.pid != me),
+            other => bail!("instead of Busy: {other:?}"),
+        }
+        drop((producer.take(), consumer.take()));
+        Ok(())
+    })?;
+    in_child(|| {
+        producer.take().context("made")?.close();
+        Ok(())
+    })?;
+    ensure!(image(&region)? == before, "the child changed the region");
+
+    // The parent's go on as if nothing had been.
+    let (sender, receiver) = (producer.as_mut().expect("made"), consumer.as_mut().expect("made"));
+    send_numbers(sender, 3..4)?;
+    read_numbers(receiver, 1..4)?;
+    ensure!(matches!(receiver.try_read()?, Read::Empty), "the child closed the stream");
+    drop(producer);
+    expect_end(receiver, "Closed")
+}
+
+fn begun() -> Result<()> {
+    let region = small()?;
+    let (mut producer, mut consumer) = (region.producer()?, region.consumer()?);
+
+    let mut grant = Some(producer.try_reserve(100)?);
+    grant.as_mut().expect("made").write_all(b"the parent's ")?;
+    let before = image(&region)?;
+    in_child(|| {
+        let mut grant = grant.take().context("made")?;
+        let error = grant.write_all(b"the child's").err().context("the grant took it")?;
+        ensure!(error.kind() == ErrorKind::Other && error.to_string() == SendError::Forked.to_string());
+        grant.commit();
+        Ok(())
+    })?;
+    ensure!(image(&region)? == before, "the child changed the region");
+    ensure!(matches!(consumer.try_read()?, Read::Empty));
+    let mut grant = grant.context("made")?;
+    grant.write_all(b"words")?;
+    grant.commit();
+    expect_message(&mut consumer, 0, b"the parent's words")?;
+
+    let mut batch = Some(producer.batch());
+    batch.as_mut().expect("made").try_push(b"one")?;
+    let before = image(&region)?;
+    in_child(|| {
+        let mut batch = batch.take().context("made")?;
+        ensure!(batch.try_push(b"two") == Err(SendError::Forked));
+        batch.publish();
+        Ok(())
+    })?;
+    ensure!(image(&region)? == before, "the child changed the region");
+    ensure!(matches!(consumer.try_read()?, Read::Empty));
+    batch.context("made")?.publish();
+    expect_message(&mut consumer, 1, b"one")
+}
+
+fn anew() -> Result<()> {
+    let region = small()?;
+    let other = small()?;
+    let mut theirs = other.producer()?;
+    region.producer()?.send(&message(0))?;
+    in_child(|| {
+        let mut producer = region.producer()?;
+        ensure!(is_refused(&mut theirs), "the child's own attach made the parent's handle its own");
+        send_numbers(&mut producer, 1..2)?;
+        in_child(|| {
+            ensure!(is_refused(&mut theirs) && is_refused(&mut producer));
+            let mut grandchild = small()?.producer()?;
+            ensure!(is_refused(&mut theirs) && is_refused(&mut producer));
+            Ok(grandchild.try_send(b"its own")?)
+        })?;
+        send_numbers(&mut producer, 2..3)
+    })?;
+    in_child(|| send_numbers(&mut region.producer()?, 3..4))?;
+    theirs.try_send(b"still the parent's")?;
+    read_numbers(&mut region.consumer()?, 0..4)
+}
+
+fn raw_clone() -> Result<()> {
+    let region = small()?;
+    let mut producer = Some(region.producer()?);
+    let before = image(&region)?;
+    let clone = || {
+        // SAFETY: as fork, without the handlers; this process has one thread.
+        match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
+            0 => Ok(ForkResult::Child),
+            child if child > 0 => Ok(ForkResult::Parent { child: Pid::from_raw(child as i32) }),
+            _ => Err(nix::errno::Errno::last()),
+        }
+    };
+    let child = Child::start(clone, || {
+        ensure!(is_refused(producer.as_mut().expect("made")));
+        drop(producer.take());
+        Ok(())
+    })?;
+    child.finish()?;
+    ensure!(image(&region)? == before, "the child changed the region");
+    Ok(producer.context("made")?.try_send(b"x")?)
+}
+
+/// No child may keep a role, whatever other threads did as it was forked. The
+/// children sleep until all is over.
+fn threads() -> Result<()> {
+    const FORKS: usize = 300;
+    let (sleep, wake) = io::pipe()?;
+    let over = AtomicBool::new(false);
+    let children = thread::scope(|scope| {
+        let works: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| -> Result<()> {
+                    let region = small()?;
+                    while !over.load(Ordering::Relaxed) {
+                        attach_soon(&region)?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        let mut children = Vec::new();
+        for _ in 0..FORKS {
+            // SAFETY: the child makes async-signal-safe system calls only.
+            match unsafe { fork() }? {
+                ForkResult::Parent { child } => children.push(Child(child)),
+                ForkResult::Child => {
+                    // SAFETY: as above; the descriptors are open, the byte is ours.
+                    unsafe {
+                        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                        libc::close(wake.as_raw_fd());
+                        let mut byte = 0u8;
+                        libc::read(sleep.as_raw_fd(), (&raw mut byte).cast(), 1);
+                    }
+                    exit(0)
+                }
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        works.into_iter().try_for_each(|work| work.join().expect("a thread"))?;
+        anyhow::Ok(children)
+    })?;
+    ensure!(children.len() == FORKS);
+    drop(wake);
+    children.into_iter().try_for_each(Child::finish)
+}
+
+/// A child that was just forked has the role until its handler has run.
+fn attach_soon(region: &Region) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE / 4;
+    loop {
+        match (region.producer(), region.consumer()) {
+            (Ok(_), Ok(_)) => return Ok(()),
+            (Err(AttachError::Busy { .. }), _) | (_, Err(AttachError::Busy { .. })) => {
+                ensure!(Instant::now() < deadline, "a sleeping child has kept a role");
+                thread::yield_now();
+            }
+            (producer, consumer) => bail!("{producer:?} {consumer:?}"),
+        }
+    }
+}
+
+/// Holds both roles until it is killed; `child` says when it is ready.
+fn stay_with(region: &Region, child: fn() -> Result<()>) -> Result<()> {
+    let mut producer = region.producer()?;
+    let _consumer = region.consumer()?;
+    send_numbers(&mut producer, 0..3)?;
+    child()?;
+    loop {
+        pause();
+    }
+}
+
+/// Sleeps until the end of its stdin, which it shares with its parent.
+fn sleeping_child() -> Result<()> {
+    // Not a `Child`: this one outlives its parent.
+    // SAFETY: this process has one thread.
+    if let ForkResult::Child = unsafe { fork() }? {
+        eprintln!("ready");
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        println!("{} woke", getpid());
+        exit(0);
+    }
+    Ok(())
+}
+
+/// Another program that ends at the end of its stdin.
+fn executed_child() -> Result<()> {
+    // It says so itself: spawn returns a moment before the descriptors close.
+    // Nobody waits for it: it is to be there when this process is not.
+    let _ = Command::new("sh").args(["-c", "echo ready >&2; cat"]).spawn()?;
+    Ok(())
+}
