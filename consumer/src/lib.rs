@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use shmring::codec::Codec;
-use shmring::{Consumer, End, Flags, Message, Owner, Read, ReadError, RegionOptions};
+use shmring::{Consumer, End, Flags, Message, Owner, Read, ReadError, RegionOptions, StreamId};
 use shmring_grammar::{
     Common, Exit, Framed, Framing, Output, RecordCodec, RegionFlags, Stop, Tally, is_broken_pipe, open_codec,
     say,
@@ -79,18 +79,23 @@ pub fn consume(arguments: Arguments) -> Result<(), Exit> {
             pending: Vec::new(),
         },
     };
+    let sink = target.id()?;
     // After the output is open: to wait for the reader of a named pipe is to
     // be ended by the first signal.
     let stop = Stop::install()?;
     let (mut consumer, records, capacity) =
         arguments.region.attach(&path, RegionOptions::new(), |region| {
             let records = open_codec(region)?;
-            Ok((region.consumer()?, records, region.capacity()))
+            let consumer = match sink {
+                Some(sink) => region.resume_consumer(sink)?,
+                None => region.consumer()?,
+            };
+            Ok((consumer, records, region.capacity()))
         })?;
     info!("attached to {}, next message is {}", path.display(), consumer.sequence());
     consumer.set_wait(arguments.region.wait.into());
     consumer.set_interrupt(stop.flag());
-    target.start(&mut consumer)?;
+    target.start(consumer.sink_position())?;
 
     let commit_bytes = capacity / 4;
     let mut session = Session { consumer, target, records, commit_bytes, left: arguments.count };
@@ -210,9 +215,9 @@ impl Session {
     /// Writes what was read, and only then commits it.
     fn commit(&mut self) -> Result<(), Failure> {
         self.target.write()?;
-        match &self.target {
-            Target::Write { output, .. } => output.commit(&mut self.consumer),
-            Target::Check(_) => self.consumer.commit(),
+        match self.target.position() {
+            Some(position) => self.consumer.commit_at(position),
+            None => self.consumer.commit(),
         }
         Ok(())
     }
@@ -231,9 +236,23 @@ enum Target {
 }
 
 impl Target {
-    fn start(&mut self, consumer: &mut Consumer) -> Result<(), Exit> {
+    fn id(&self) -> Result<Option<StreamId>, Exit> {
         match self {
-            Target::Write { output, .. } => Ok(output.start(consumer)?),
+            Target::Write { output, .. } => Ok(output.id()?),
+            Target::Check(_) => Ok(None),
+        }
+    }
+
+    fn position(&self) -> Option<u64> {
+        match self {
+            Target::Write { output, .. } => output.position(),
+            Target::Check(_) => None,
+        }
+    }
+
+    fn start(&mut self, position: u64) -> Result<(), Exit> {
+        match self {
+            Target::Write { output, .. } => Ok(output.start(position)?),
             Target::Check(_) => Ok(()),
         }
     }

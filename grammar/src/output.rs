@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use shmring::{Consumer, StreamId};
+use shmring::StreamId;
 
 /// A file or stdout. Nothing is written, cut or created for good before
 /// [`Output::start`], so that a program that fails at its start leaves no trace.
@@ -52,28 +52,35 @@ impl Output {
         Ok(output)
     }
 
-    /// From here on the output belongs to this ring. A regular file is cut to
-    /// what the ring committed to it: to nothing, if it is new to the ring.
+    /// What a ring calls this output; `None` if it is stdout or not a regular
+    /// file: only such a file keeps what was written, and can be cut.
     ///
     /// # Errors
-    /// If the ring committed more to the file than there is in it.
-    pub fn start(&mut self, consumer: &mut Consumer) -> anyhow::Result<()> {
-        let Some(path) = self.path.as_ref().filter(|_| self.file.metadata().is_ok_and(|m| m.is_file()))
-        else {
-            return Ok(());
-        };
-        let position = consumer.bind_sink(StreamId::of_file(&self.file, 0)?);
-        let len = self.file.metadata()?.len();
-        if len < position {
-            anyhow::bail!(
-                "{} has {len} bytes, but this ring wrote {position} to it: somebody cut it; put it back as it \
-                 was, or name another file, which gets the messages from here on",
-                path.display()
-            );
+    /// What the operating system says.
+    pub fn id(&self) -> io::Result<Option<StreamId>> {
+        let is_file = self.path.is_some() && self.file.metadata()?.is_file();
+        is_file.then(|| StreamId::of_file(&self.file, 0)).transpose()
+    }
+
+    /// From here on the output belongs to this run. One with an id is cut to
+    /// `position`, where the ring is with it.
+    ///
+    /// # Errors
+    /// If it is shorter than that.
+    pub fn start(&mut self, position: u64) -> anyhow::Result<()> {
+        if let (Some(path), Some(_)) = (&self.path, self.id()?) {
+            let len = self.file.metadata()?.len();
+            if len < position {
+                anyhow::bail!(
+                    "{} has {len} bytes, but this ring wrote {position} to it: somebody cut it; put it back \
+                     as it was, or name another file, which gets the messages from here on",
+                    path.display()
+                );
+            }
+            self.file.set_len(position).with_context(|| format!("cannot cut {}", path.display()))?;
+            self.position = Some(position);
         }
-        self.file.set_len(position).with_context(|| format!("cannot cut {}", path.display()))?;
         self.created = false;
-        self.position = Some(position);
         Ok(())
     }
 
@@ -92,12 +99,9 @@ impl Output {
         }
     }
 
-    /// Commits what was read, all of which is written.
-    pub fn commit(&self, consumer: &mut Consumer) {
-        match self.position {
-            Some(position) => consumer.commit_at(position),
-            None => consumer.commit(),
-        }
+    /// Where the next byte goes, in an output with an id.
+    pub fn position(&self) -> Option<u64> {
+        self.position
     }
 
     fn write_on(&mut self, mut bytes: &[u8]) -> io::Result<()> {

@@ -25,39 +25,50 @@ fn a_position_is_committed_with_the_messages_or_not_at_all() {
     for message in [b"a", b"b", b"c"] {
         producer.send(message).unwrap();
     }
-    let mut consumer = region.consumer().unwrap();
-    assert_eq!(consumer.bind_sink(SINK), 0);
+    let mut consumer = region.resume_consumer(SINK).unwrap();
+    assert_eq!(consumer.sink_position(), 0);
     read(&mut consumer);
     consumer.commit_at(10);
     read(&mut consumer);
     drop(consumer);
 
-    let mut consumer = region.consumer().unwrap();
-    assert_eq!(consumer.bind_sink(SINK), 10);
+    let mut consumer = region.resume_consumer(SINK).unwrap();
+    assert_eq!(consumer.sink_position(), 10);
     assert_eq!(read(&mut consumer), b"b");
     // A plain commit leaves the position alone.
     consumer.commit();
     drop(consumer);
-    let mut consumer = region.consumer().unwrap();
-    assert_eq!(consumer.bind_sink(SINK), 10);
+    let mut consumer = region.resume_consumer(SINK).unwrap();
+    assert_eq!(consumer.sink_position(), 10);
     // A position alone is committed too.
     consumer.commit_at(12);
     drop(consumer);
-    let mut consumer = region.consumer().unwrap();
-    assert_eq!(consumer.bind_sink(SINK), 12);
+    let mut consumer = region.resume_consumer(SINK).unwrap();
+    assert_eq!(consumer.sink_position(), 12);
     assert_eq!(read(&mut consumer), b"c");
 }
 
 #[test]
 fn another_sink_begins_at_0() {
     let (_folder, region) = region();
+    let position = |sink| region.resume_consumer(sink).unwrap().sink_position();
+    region.resume_consumer(SINK).unwrap().commit_at(10);
+    assert_eq!(position(SINK), 10);
+    assert_eq!(position(OTHER), 0);
+    assert_eq!(position(SINK), 0, "the ring knows one sink at a time");
+}
+
+#[test]
+fn a_consumer_without_a_sink_leaves_the_position_alone() {
+    let (_folder, region) = region();
+    region.producer().unwrap().send(b"a").unwrap();
+    region.resume_consumer(SINK).unwrap().commit_at(10);
     let mut consumer = region.consumer().unwrap();
-    consumer.bind_sink(SINK);
-    consumer.commit_at(10);
-    assert_eq!(consumer.bind_sink(OTHER), 0);
+    assert_eq!(consumer.sink_position(), 0);
+    read(&mut consumer);
+    consumer.commit_at(99);
     drop(consumer);
-    let mut consumer = region.consumer().unwrap();
-    assert_eq!(consumer.bind_sink(SINK), 0, "the ring knows one sink at a time");
+    assert_eq!(region.resume_consumer(SINK).unwrap().sink_position(), 10);
 }
 
 #[test]

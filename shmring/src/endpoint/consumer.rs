@@ -29,6 +29,7 @@ use crate::ring::{Corrupt, Fault, Memory, Reader, Record, Sink, sleep};
 #[derive(Debug)]
 pub struct Consumer {
     reader: Reader<Mapping>,
+    has_sink: bool,
     buffer: Vec<u8>,
     /// The lane's state word as of a death that is not reported yet.
     death: Option<u64>,
@@ -98,14 +99,23 @@ pub(crate) enum Found {
 }
 
 impl Consumer {
-    pub(crate) fn attach(region: &Region) -> Result<Consumer, AttachError> {
+    /// `sink`: commits carry a position in it; `None`: they leave the position
+    /// of whatever sink there was as it is.
+    pub(crate) fn attach(region: &Region, sink: Option<StreamId>) -> Result<Consumer, AttachError> {
         let (seat, mapping) = region.take(Role::Consumer)?;
-        let reader = Reader::take_over(mapping, region.shape()).map_err(damage)?;
+        let mut reader = Reader::take_over(mapping, region.shape()).map_err(damage)?;
+        if let Some(StreamId(id)) = sink
+            && reader.sink().id != id
+        {
+            reader.set_sink(Sink { id, position: 0 });
+            reader.commit();
+        }
         let word = reader.memory().sleep_word(SleepWord::Consumer);
         sleep::reset(word, membarrier::is_possible());
         seat.sign(reader.memory());
         let consumer = Consumer {
             reader,
+            has_sink: sink.is_some(),
             buffer: Vec::new(),
             death: None,
             noted: None,
@@ -186,52 +196,20 @@ impl Consumer {
         }
     }
 
-    /// Begins to commit together with a position in a sink of the caller's, or
-    /// goes on with it: returns the position that goes with what was committed
-    /// last, 0 if the sink was another one or none.
-    ///
-    /// The caller makes the sink what it was at that position, writes what it
-    /// reads from there on, and calls [`commit_at`](Self::commit_at) with the
-    /// position reached. Then nothing is lost and nothing written twice,
-    /// wherever the caller dies, as long as the sink keeps what was written to
-    /// it before: true for a file and SIGKILL, not for a pipe, and not for a
-    /// file and a crash of the machine.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let region = shmring::Region::create(folder.path().join("orders.ring"))?;
-    /// # let path = folder.path().join("orders.txt");
-    /// # region.producer()?.send(b"one\n")?;
-    /// use std::os::unix::fs::FileExt;
-    /// use shmring::{Read, StreamId};
-    ///
-    /// let mut consumer = region.consumer()?;
-    /// let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path)?;
-    /// let mut position = consumer.bind_sink(StreamId::of_file(&file, 0)?);
-    /// // What a dead predecessor wrote and did not commit comes again.
-    /// file.set_len(position)?;
-    /// while let Read::Message(message) = consumer.try_read()? {
-    ///     file.write_all_at(message.payload, position)?;
-    ///     position += message.payload.len() as u64;
-    ///     consumer.commit_at(position);
-    /// }
-    /// # Ok(()) }
-    /// ```
-    pub fn bind_sink(&mut self, sink: StreamId) -> u64 {
-        if self.reader.sink().id != sink.0 {
-            self.reader.set_sink(Sink { id: sink.0, position: 0 });
-            self.commit();
+    /// [`commit`](Self::commit) together with a position in the sink of
+    /// [`Region::resume_consumer`]: both in one store, or neither. Without
+    /// such a sink it is a commit.
+    pub fn commit_at(&mut self, position: u64) {
+        if self.has_sink {
+            self.reader.set_sink(Sink { position, ..self.reader.sink() });
         }
-        self.reader.sink().position
+        self.commit();
     }
 
-    /// [`commit`](Self::commit) together with a position in the sink of
-    /// [`bind_sink`](Self::bind_sink): both in one store, or neither. A plain
-    /// commit leaves the position as it was.
-    pub fn commit_at(&mut self, position: u64) {
-        self.reader.set_sink(Sink { position, ..self.reader.sink() });
-        self.commit();
+    /// The position in the sink that was committed last; 0 if it is new to the
+    /// ring, or if there is none.
+    pub fn sink_position(&self) -> u64 {
+        if self.has_sink { self.reader.sink().position } else { 0 }
     }
 
     /// Asks the kernel whether a producer is attached, and notices if the last

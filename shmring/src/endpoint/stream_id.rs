@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::UNIX_EPOCH;
 
 /// The caller's name for where its messages come from or go to, so that a
-/// ring tells it from another: four numbers, not all 0.
+/// ring tells it from another: four numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(pub [u64; 4]);
 
