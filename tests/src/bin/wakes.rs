@@ -259,10 +259,11 @@ impl Player {
     fn check_form(&self) -> Result<()> {
         let is_light = self.watched(self.own).light_fence();
         match self.form {
-            Form::Fenced => Ok(ensure!(!is_light, "registered without an attach")),
-            Form::Nobody => Ok(()),
-            Form::Barrier | Form::NoBarrier => Ok(ensure!(is_light, NotHere)),
+            Form::Fenced => ensure!(!is_light, "registered without an attach"),
+            Form::Barrier | Form::NoBarrier => ensure!(is_light, NotHere),
+            Form::Nobody => {}
         }
+        Ok(())
     }
 }
 
