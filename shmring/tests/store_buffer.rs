@@ -526,38 +526,44 @@ fn a_missing_fence_for_a_sleeper_without_a_barrier_is_found() {
     assert!(found(wakers, "two producers: FENCE ignored") > 0);
 }
 
-/// A word that only `reset` uses.
-struct Word(Cell<u32>);
+/// A word of one thread, whose owner's barrier fails.
+#[derive(Default)]
+struct Word {
+    word: Cell<u32>,
+    barriers: Cell<u32>,
+    slept_on: Cell<u32>,
+}
 
 impl SleepCell for Word {
     fn load(&self) -> u32 {
-        self.0.get()
+        self.word.get()
     }
     fn store(&self, value: u32) {
-        self.0.set(value)
+        self.word.set(value)
     }
     fn replace(&self, _: u32, _: u32) -> Result<(), u32> {
-        unreachable!("reset stores")
+        unreachable!("nobody wakes")
     }
     fn fence(&self) {}
     fn light_fence(&self) -> bool {
-        unreachable!("reset wakes nobody")
+        unreachable!("nobody wakes")
     }
     fn barrier(&self) -> bool {
-        unreachable!("reset is told")
+        self.barriers.set(self.barriers.get() + 1);
+        false
     }
-    fn wait(&self, _: u32, _: Duration) {
-        unreachable!("reset never sleeps")
+    fn wait(&self, expected: u32, _: Duration) {
+        self.slept_on.set(expected)
     }
     fn wake(&self) {
-        unreachable!("reset wakes nobody")
+        unreachable!("nobody wakes")
     }
 }
 
 fn after_reset(word: u32, has_barrier: bool) -> u32 {
-    let word = Word(Cell::new(word));
+    let word = Word { word: Cell::new(word), ..Word::default() };
     reset(&word, has_barrier);
-    word.0.get()
+    word.word.get()
 }
 
 #[test]
@@ -567,5 +573,15 @@ fn a_reset_leaves_the_counter_and_says_whether_there_is_a_barrier() {
             assert_eq!(after_reset(counter | left, true), counter);
             assert_eq!(after_reset(counter | left, false), counter | FENCE);
         }
+    }
+}
+
+#[test]
+fn a_barrier_that_fails_is_not_tried_again_and_the_word_says_so() {
+    let word = Word::default();
+    for counter in [4, 8] {
+        sleep(&word, Duration::MAX, || false);
+        assert_eq!(word.slept_on.get(), counter | FENCE | ASLEEP);
+        assert_eq!((word.word.get(), word.barriers.get()), (counter | FENCE, 1));
     }
 }
