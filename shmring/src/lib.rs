@@ -63,13 +63,13 @@ mod os;
 mod region;
 mod wait;
 
-/// The rooms below the public surface, for the proofs in `tests`. No promise
-/// of stability.
+/// The rooms below the public surface, for the proofs in `tests` and the
+/// measurements in `benches`. No promise of stability.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::layout;
     pub use crate::os::fork::use_inherited_handles;
-    pub use crate::region::Heap;
+    pub use crate::region::{Heap, Mapping, SleepWord};
     pub use crate::ring;
 }
 

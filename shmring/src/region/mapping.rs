@@ -15,7 +15,7 @@ use crate::ring::Memory;
 
 /// A lane's control block and its data, mapped twice back to back.
 #[derive(Debug)]
-pub(crate) struct Mapping {
+pub struct Mapping {
     /// Everything before the lanes' data.
     control: MmapRaw,
     data: Mirror,
@@ -26,7 +26,7 @@ pub(crate) struct Mapping {
 
 /// One of the region's two sleep words.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum SleepWord {
+pub enum SleepWord {
     /// All producers wake this one.
     Consumer,
     /// The lane's consumer wakes this one.
@@ -35,7 +35,7 @@ pub(crate) enum SleepWord {
 
 impl Mapping {
     /// Maps one lane. `geometry` has been verified against the length of `file`.
-    pub(crate) fn new(file: &File, geometry: &Geometry, lane: u32) -> io::Result<Mapping> {
+    pub fn new(file: &File, geometry: &Geometry, lane: u32) -> io::Result<Mapping> {
         let too_large = |_| io::Error::from(io::ErrorKind::OutOfMemory);
         let control_len = usize::try_from(geometry.data_offset(0)).map_err(too_large)?;
         let capacity = geometry.capacity();
@@ -88,7 +88,7 @@ impl Mapping {
 
     /// A sleep word.
     #[inline(always)]
-    pub(crate) fn sleep_word(&self, which: SleepWord) -> &AtomicU32 {
+    pub fn sleep_word(&self, which: SleepWord) -> &AtomicU32 {
         let at = match which {
             SleepWord::Consumer => self.control_at + control::CONSUMER_SLEEP.offset,
             SleepWord::Producer => self.lane_at + lane::PRODUCER_SLEEP.offset,

@@ -104,7 +104,9 @@ pub fn sleep<C: SleepCell>(cell: &C, at_most: Duration, look: impl Fn() -> bool)
 }
 
 /// Clears what the word's last owner left, and says whether the new one has a
-/// barrier. Called by the new owner, before its first sleep.
+/// barrier. Called by the new owner, before its first sleep. A registered
+/// waker that looked at the word just before it said FENCE may miss the next
+/// sleep, which its time-out ends; so too if a barrier fails later.
 pub fn reset<C: SleepCell>(cell: &C, has_barrier: bool) {
     let fence = if has_barrier { 0 } else { FENCE };
     cell.store(cell.load() & !(ASLEEP | FENCE) | fence);
