@@ -42,7 +42,8 @@
 //! * A process that dies delays nobody. Whether it lives, the kernel says.
 //! * Whatever bytes another process writes into the region, the result is an
 //!   error, never undefined behaviour. (Truncating the file under its users
-//!   is the exception: the kernel answers with SIGBUS.)
+//!   is the exception: the kernel answers with SIGBUS, and only
+//!   [`RegionOptions::guard_truncation`] makes that an error.)
 //!
 //! Not held: anything across a crash of the machine; anything after `fork` for
 //! a handle made before it, which only one of the two processes may use.
@@ -73,9 +74,9 @@ pub mod layout;
 pub mod ring;
 
 pub use endpoint::{
-    AttachError, Available, Batch, Consumer, CreateError, Damage, End, Flags, Grant, LaneStatus, Message,
-    NameError, OpenError, OwnedMessage, Owner, Producer, Read, ReadError, Region, RegionOptions, RemoveError,
-    Role, Schema, SendError, Status, Wait, path_of,
+    Advice, AttachError, Available, Batch, Consumer, CreateError, Damage, End, Flags, Grant, HugePages, Lack,
+    LaneStatus, Message, NameError, OpenError, OwnedMessage, Owner, Producer, Read, ReadError, Region,
+    RegionOptions, RemoveError, Role, Schema, SendError, Status, Wait, path_of,
 };
 pub use layout::{CodecId, GeometryError, Refusal};
 pub use ring::{Corrupt, Fault};

@@ -4,17 +4,23 @@
 
 mod child;
 mod lab;
+mod place;
 mod programs;
 mod random;
+mod smaps;
 mod trace;
+mod victim;
 
 use std::io::Write;
 
 pub use child::{Child, DEADLINE, Done};
 pub use lab::Lab;
+pub use place::{on_tmpfs, until_asleep};
 pub use programs::{Program, program};
 pub use random::Random;
+pub use smaps::{Mapped, mappings};
 pub use trace::{Traced, clock_ticks};
+pub use victim::{Victim, victim};
 
 /// Says that a test did not run, and why.
 pub fn skipped(name: &str, why: impl std::fmt::Display) {

@@ -3,6 +3,7 @@
 
 mod consumer;
 mod error;
+mod limits;
 mod name;
 mod options;
 mod owner;
@@ -18,6 +19,10 @@ pub use owner::{Owner, Role};
 pub use producer::{Batch, Flags, Grant, Producer};
 pub use region::Region;
 pub use status::{LaneStatus, Status};
+
+pub use crate::os::advice::Advice;
+pub use crate::os::huge::HugePages;
+pub use crate::os::lack::Lack;
 
 pub(crate) use consumer::Found;
 pub(crate) use options::Waiting;

@@ -58,13 +58,14 @@ impl Producer {
         let word = memory.load_acquire(Word::State);
         let state = LaneState::decode(word).ok_or_else(|| corrupt(word))?.opened();
 
-        let writer = Writer::take_over(memory, region.shape()).map_err(damage)?;
+        let writer = Writer::take_over(memory, region.shape()).map_err(|corrupt| seat.blame(corrupt))?;
         let memory = writer.memory();
         // A dead sleeper's bit and a dead waiter's wish go with it.
         sleep::reset(memory.sleep_word(SleepWord::Producer));
         memory.store(Word::WantedHead, memory.load(Word::Head));
         seat.sign(memory);
         memory.store_release(Word::State, state.encode()); // STATE
+        seat.check(memory)?;
         Ok(Producer { writer, state, corrupt: None, abandoned: false, waiting: Waiting::default(), seat })
     }
 
@@ -98,7 +99,7 @@ impl Producer {
         self.writer.write(0, payload);
         self.writer.stage(flags.0, payload.len());
         self.publish();
-        Ok(())
+        self.check_reach()
     }
 
     /// Reserves room for a message of up to `max_len` bytes, to be written in
@@ -145,11 +146,41 @@ impl Producer {
         if let Some(corrupt) = self.corrupt {
             return Err(damage(corrupt).into());
         }
-        self.writer.claim(len).map_err(|claim| match claim {
+        let claimed = self.writer.claim(len);
+        self.check_reach()?;
+        claimed.map_err(|claim| match claim {
             Claim::Full => SendError::Full,
             Claim::TooLarge => SendError::TooLarge { len, max: self.max_message() },
-            Claim::Corrupt(corrupt) => damage(*self.corrupt.insert(corrupt)).into(),
+            // Words that a hole took are impossible too.
+            Claim::Corrupt(corrupt) => {
+                self.check_region().err().unwrap_or_else(|| damage(*self.corrupt.insert(corrupt)).into())
+            }
         })
+    }
+
+    /// Refuses what was touched if it was not the file: looked at after the
+    /// touch, and the touches before count.
+    #[inline(always)]
+    fn check_reach(&self) -> Result<(), SendError> {
+        if self.memory().is_cut() { Err(SendError::Truncated) } else { Ok(()) }
+    }
+
+    /// Asks the kernel whether the region's file is what it was: for callers
+    /// of the try forms, from time to time, and with
+    /// [`guard_truncation`](super::RegionOptions::guard_truncation) after a
+    /// [`Grant::commit`] or [`Batch::publish`], which cannot say it. Blocking
+    /// calls do this themselves.
+    ///
+    /// # Errors
+    /// [`SendError::Removed`], [`SendError::Truncated`], [`SendError::Punched`].
+    pub fn check_region(&self) -> Result<(), SendError> {
+        self.check_reach()?;
+        match self.seat.health() {
+            Health::Whole => Ok(()),
+            Health::Removed => Err(SendError::Removed),
+            Health::Truncated => Err(SendError::Truncated),
+            Health::Punched => Err(SendError::Punched),
+        }
     }
 
     /// Publishes what is staged and wakes the consumer if it sleeps.
@@ -194,11 +225,7 @@ impl Producer {
 
     /// What a waiting producer asks the kernel once a period.
     pub(crate) fn recheck(&self) -> Result<(), SendError> {
-        match self.seat.health() {
-            Health::Whole => Ok(()),
-            Health::Removed => Err(SendError::Removed),
-            Health::Truncated => Err(SendError::Truncated),
-        }
+        self.check_region()
     }
 }
 
@@ -299,7 +326,7 @@ impl Batch<'_> {
         self.producer.claim(payload.len())?;
         self.producer.writer.write(0, payload);
         self.producer.writer.stage(flags.0, payload.len());
-        Ok(())
+        self.producer.check_reach()
     }
 
     /// Messages in the batch.

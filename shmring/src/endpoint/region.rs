@@ -11,7 +11,8 @@ use super::owner::{self, Role};
 use crate::layout::blocks::{extent, lane};
 use crate::layout::header::{self, Access, Header, MAX_SCHEMA_NAME};
 use crate::layout::{CodecId, Geometry, GeometryError, Order, Refusal};
-use crate::os::{file, identity, lock};
+use crate::os::advice::MapOptions;
+use crate::os::{file, huge, identity, lock};
 use crate::region::{Mapping, fresh_lane};
 use crate::ring::{Corrupt, Shape};
 
@@ -41,6 +42,8 @@ pub struct Region {
     path: PathBuf,
     header: Header,
     is_new: bool,
+    /// How its handles map it.
+    map: MapOptions,
 }
 
 /// How often open-or-create goes round when others create and remove the
@@ -162,8 +165,11 @@ impl Region {
         if found.len() != geometry.file_len() {
             return Err(AttachError::Truncated { found: found.len() });
         }
-        let mapping = Mapping::new(&file, &geometry, LANE)?;
-        Ok((Seat { file, geometry, role }, mapping))
+        huge::check_file(&file, &self.path, geometry.data_align(), self.map.huge_pages)?;
+        let space = if huge::keeps_its_space(&file)? { found.blocks() } else { 0 };
+        let space = space.min(geometry.file_len() / 512);
+        let mapping = Mapping::new(&file, &geometry, LANE, &self.map)?;
+        Ok((Seat { file, geometry, role, space }, mapping))
     }
 }
 
@@ -177,6 +183,9 @@ pub(crate) struct Seat {
     pub(crate) file: File,
     pub(crate) geometry: Geometry,
     role: Role,
+    /// Blocks of 512 bytes that the file had at attach, no more than its
+    /// length takes; 0 where a file system may count otherwise later.
+    space: u64,
 }
 
 impl Seat {
@@ -190,8 +199,26 @@ impl Seat {
         match self.file.metadata() {
             Ok(found) if found.len() < self.geometry.file_len() => Health::Truncated,
             Ok(found) if found.nlink() == 0 => Health::Removed,
+            Ok(found) if found.blocks() < self.space => Health::Punched,
             _ => Health::Whole,
         }
+    }
+
+    /// Why an attach fails that found this: the file may have been cut under it.
+    pub(crate) fn blame(&self, corrupt: Corrupt) -> AttachError {
+        match self.health() {
+            Health::Truncated => self.truncated(),
+            _ => damage(corrupt).into(),
+        }
+    }
+
+    /// Refuses an attach whose touches did not reach the file.
+    pub(crate) fn check(&self, mapping: &Mapping) -> Result<(), AttachError> {
+        if mapping.is_cut() { Err(self.truncated()) } else { Ok(()) }
+    }
+
+    fn truncated(&self) -> AttachError {
+        AttachError::Truncated { found: self.file.metadata().map_or(0, |found| found.len()) }
     }
 }
 
@@ -201,15 +228,19 @@ pub(crate) enum Health {
     Whole,
     Truncated,
     Removed,
+    /// Space of it was given back: a hole was punched.
+    Punched,
 }
 
 impl RegionOptions {
     /// Creates a region: it appears whole, with all its space reserved and
-    /// mode 0600, or not at all.
+    /// mode 0600 if no other was asked for, or not at all.
     ///
     /// # Errors
     /// [`CreateError::Exists`] if there is anything at `path`;
-    /// [`CreateError::NoSpace`] now instead of a signal later.
+    /// [`CreateError::NoSpace`] now instead of a signal later;
+    /// [`CreateError::ReadOnly`]; [`CreateError::Lack`] if the system has not
+    /// enough descriptors or huge pages.
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Region, CreateError> {
         let path = path.as_ref();
         let header = self.header()?;
@@ -229,21 +260,20 @@ impl RegionOptions {
             (0, header.encode()),
         ];
 
-        let owned = || path.to_owned();
-        let io = |source| CreateError::Io { path: owned(), source };
-        let folder = File::open(file::folder_of(path)).map_err(io)?;
-        if let Some(file_system) = file::unsuitable_file_system(&folder).map_err(io)? {
-            return Err(CreateError::FileSystem { path: owned(), file_system });
+        let needed = geometry.file_len();
+        let failed = |source| self.refused(path, None, needed, source);
+        let rights = self.rights()?;
+        let folder = File::open(file::folder_of(path)).map_err(failed)?;
+        if let Some(file_system) = file::unsuitable_file_system(&folder).map_err(failed)? {
+            return Err(CreateError::FileSystem { path: path.to_owned(), file_system });
         }
-        let file =
-            file::create_whole(path, geometry.file_len(), 0o600, &start).map_err(|e| match e.kind() {
-                io::ErrorKind::AlreadyExists => CreateError::Exists { path: owned() },
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                    CreateError::NoSpace { path: owned(), needed: geometry.file_len() }
-                }
-                _ => io(e),
-            })?;
-        Ok(Region { file, path: owned(), header, is_new: true })
+        huge::check_folder(&folder, path, self.map.huge_pages).map_err(failed)?;
+        if let Some(lack) = huge::missing_pages(&folder, needed) {
+            return Err(lack.into());
+        }
+        let file = file::create_whole(path, needed, rights, &start)
+            .map_err(|source| self.refused(path, Some(&folder), needed, source))?;
+        Ok(Region { file, path: path.to_owned(), header, is_new: true, map: self.map.clone() })
     }
 
     /// Opens a region. The time does not depend on its size.
@@ -254,7 +284,7 @@ impl RegionOptions {
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Region, OpenError> {
         let path = path.as_ref();
         let owned = || path.to_owned();
-        let io = |source| OpenError::Io { path: owned(), source };
+        let io = |source| OpenError::from_io(path, source);
         let file = file::open_regular(path, true).map_err(|e| OpenError::from_io(path, e))?;
         let (page, file_len) = first_page(&file).map_err(io)?;
         let refused = |source| OpenError::Refused { path: owned(), source };
@@ -264,7 +294,8 @@ impl RegionOptions {
             return Err(OpenError::FileSystem { path: owned(), file_system });
         }
         self.compare(path, &header)?;
-        Ok(Region { file, path: owned(), header, is_new: false })
+        self.compare_rights(path, &file)?;
+        Ok(Region { file, path: owned(), header, is_new: false, map: self.map.clone() })
     }
 
     /// Opens the region, or creates it if there is none; any number of
@@ -275,7 +306,7 @@ impl RegionOptions {
     pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Region, OpenError> {
         let path = path.as_ref();
         // What could never be created is refused even if a region is there.
-        self.header().map_err(OpenError::Create)?;
+        self.header().and(self.rights().map(drop)).map_err(OpenError::Create)?;
         for round in 1.. {
             match self.open(path) {
                 Err(OpenError::NotFound { .. }) => {}
@@ -295,7 +326,9 @@ impl RegionOptions {
             return Err(CreateError::SchemaName { name: schema.name });
         }
         let record_align = self.record_align.unwrap_or(Self::DEFAULT_RECORD_ALIGN);
-        let geometry = Geometry::plan(self.capacity.unwrap_or(Self::DEFAULT_CAPACITY), record_align, 1)?;
+        let data_align = self.data_align();
+        let capacity = self.capacity.unwrap_or(Self::DEFAULT_CAPACITY.max(data_align));
+        let geometry = Geometry::plan_aligned(capacity, record_align, 1, data_align)?;
         let start_position = self.start_position;
         if !start_position.is_multiple_of(record_align) {
             return Err(GeometryError::StartPosition { start_position, record_align }.into());

@@ -1,11 +1,15 @@
-//! What Linux gives: files that appear whole, mappings, locks, a place to
-//! sleep, and who a process is. Knows nothing of rings.
+//! What Linux gives: files that appear whole, mappings and what is asked of
+//! them, locks, a place to sleep, and who a process is. Knows nothing of rings.
 //!
 //! The first of the two rooms with unsafe code; every block says why it holds.
 
+pub(crate) mod advice;
 pub(crate) mod file;
 pub(crate) mod futex;
+pub(crate) mod guard;
+pub(crate) mod huge;
 pub(crate) mod identity;
+pub(crate) mod lack;
 pub(crate) mod lock;
 pub(crate) mod mirror;
 
