@@ -101,10 +101,12 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 }
 
 fn parse_group(text: &str) -> Result<u32, String> {
-    match Group::from_name(text) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        _ => text.parse().map_err(|_| "there is no such group".to_owned()),
+    if let Ok(Some(group)) = Group::from_name(text) {
+        return Ok(group.gid.as_raw());
     }
+    // All ones are no group's number: to chown(2) they mean no change.
+    let number = text.parse().ok().filter(|gid| *gid != u32::MAX);
+    number.ok_or_else(|| "there is no such group".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

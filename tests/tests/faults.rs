@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{Resource, getrlimit};
@@ -230,7 +230,7 @@ fn more_locked_memory_than_is_allowed() {
     // Root may lock what it likes, so the victim is nobody then.
     let flags: &[&str] = if is_root() { &["--uid", "65534"] } else { &[] };
     let limited = |limit: &str| {
-        let folder = PathBuf::from(lab.path(limit));
+        let folder = lab.path(limit);
         fs::create_dir(&folder).unwrap();
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         fs::set_permissions(lab.path(""), Clone::clone(&everybody)).unwrap();

@@ -289,13 +289,16 @@ impl Consumer {
         if let Some(corrupt) = self.corrupt {
             return Err(damage(corrupt).into());
         }
-        let found = self.reader.peek();
-        self.check_reach()?;
-        found.map_err(|corrupt| self.fail(corrupt))
+        match self.reader.peek() {
+            // `take` checks the reach after its own touches.
+            Ok(Some(record)) => Ok(Some(record)),
+            Ok(None) => self.check_reach().map(|()| None),
+            Err(corrupt) => Err(self.fail(corrupt)),
+        }
     }
 
-    /// Refuses what was touched if it was not the file: looked at after the
-    /// touch, and the touches before count.
+    /// Refuses what was found so far if not all of it came from the file: to be
+    /// asked after the last touch and before anything is told.
     #[inline(always)]
     fn check_reach(&self) -> Result<(), ReadError> {
         if self.reader.memory().is_cut() { Err(ReadError::Truncated) } else { Ok(()) }
@@ -328,7 +331,7 @@ impl Consumer {
     }
 
     fn fail(&mut self, corrupt: Corrupt) -> ReadError {
-        // Words that a hole took, or a cut, are impossible too.
+        // Words that a cut or a hole took are impossible too.
         let lost = self.check_region().err();
         lost.unwrap_or_else(|| damage(*self.corrupt.insert(corrupt)).into())
     }

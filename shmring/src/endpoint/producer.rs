@@ -146,20 +146,19 @@ impl Producer {
         if let Some(corrupt) = self.corrupt {
             return Err(damage(corrupt).into());
         }
-        let claimed = self.writer.claim(len);
-        self.check_reach()?;
-        claimed.map_err(|claim| match claim {
-            Claim::Full => SendError::Full,
+        self.writer.claim(len).map_err(|claim| match claim {
+            Claim::Full => self.check_reach().err().unwrap_or(SendError::Full),
             Claim::TooLarge => SendError::TooLarge { len, max: self.max_message() },
-            // Words that a hole took are impossible too.
+            // Words that a cut or a hole took are impossible too.
             Claim::Corrupt(corrupt) => {
-                self.check_region().err().unwrap_or_else(|| damage(*self.corrupt.insert(corrupt)).into())
+                let lost = self.check_region().err();
+                lost.unwrap_or_else(|| damage(*self.corrupt.insert(corrupt)).into())
             }
         })
     }
 
-    /// Refuses what was touched if it was not the file: looked at after the
-    /// touch, and the touches before count.
+    /// Refuses what was done so far if not all of it reached the file: to be
+    /// asked after the last touch and before success is told.
     #[inline(always)]
     fn check_reach(&self) -> Result<(), SendError> {
         if self.memory().is_cut() { Err(SendError::Truncated) } else { Ok(()) }

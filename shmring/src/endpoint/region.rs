@@ -262,7 +262,7 @@ impl RegionOptions {
 
         let needed = geometry.file_len();
         let failed = |source| self.refused(path, None, needed, source);
-        let rights = self.rights()?;
+        let rights = self.rights(path)?;
         let folder = File::open(file::folder_of(path)).map_err(failed)?;
         if let Some(file_system) = file::unsuitable_file_system(&folder).map_err(failed)? {
             return Err(CreateError::FileSystem { path: path.to_owned(), file_system });
@@ -306,7 +306,7 @@ impl RegionOptions {
     pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Region, OpenError> {
         let path = path.as_ref();
         // What could never be created is refused even if a region is there.
-        self.header().and(self.rights().map(drop)).map_err(OpenError::Create)?;
+        self.header().and(self.rights(path).map(drop)).map_err(OpenError::Create)?;
         for round in 1.. {
             match self.open(path) {
                 Err(OpenError::NotFound { .. }) => {}
