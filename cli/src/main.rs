@@ -6,7 +6,8 @@ mod info;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use shmring::{Region, RegionOptions};
+use nix::unistd::Group;
+use shmring::{HugePages, Region, RegionOptions};
 use shmring_grammar::{Common, Exit, Verbosity, parse_size};
 
 /// Rings in shared memory: messages between processes on one machine.
@@ -50,6 +51,62 @@ struct Create {
     /// Records start at multiples of this many bytes [default: 16]
     #[arg(long, value_enum, value_name = "BYTES")]
     align: Option<Align>,
+
+    /// Permission bits of the ring's file, whatever the umask [default: 0600]
+    #[arg(
+        long,
+        value_name = "OCTAL",
+        value_parser = parse_mode,
+        long_help = "Permission bits of the ring's file, whatever the umask [default: 0600].\n\
+        To use a ring takes reading and writing: 0660 lets its group use it. Whoever can open \
+        the file for reading sees every message, and can hold a read lock and keep a role busy."
+    )]
+    mode: Option<u32>,
+
+    /// Group of the ring's file, by name or number; goes with --mode 0660
+    #[arg(long, value_name = "NAME|GID", value_parser = parse_group)]
+    group: Option<u32>,
+
+    /// Lay the ring out for pages of 2 MiB, its capacity then at least as much
+    #[arg(long, value_enum, value_name = "KIND")]
+    huge_pages: Option<HugePagesFlag>,
+}
+
+/// The values of `--huge-pages`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum HugePagesFlag {
+    /// The kernel joins small pages, for each process that asks for it
+    Transparent,
+    /// Pages that are set aside (vm.nr_hugepages); the ring is on a hugetlbfs
+    Reserved,
+}
+
+impl From<HugePagesFlag> for HugePages {
+    fn from(flag: HugePagesFlag) -> HugePages {
+        match flag {
+            HugePagesFlag::Transparent => HugePages::Transparent,
+            HugePagesFlag::Reserved => HugePages::Reserved,
+        }
+    }
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let octal = text.bytes().all(|b| b.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| octal);
+    match mode {
+        // What bits are possible, the library says.
+        Some(mode) => Ok(mode),
+        None => Err("not an octal number, like 0660".to_owned()),
+    }
+}
+
+fn parse_group(text: &str) -> Result<u32, String> {
+    if let Ok(Some(group)) = Group::from_name(text) {
+        return Ok(group.gid.as_raw());
+    }
+    // All ones are no group's number: to chown(2) they mean no change.
+    let number = text.parse().ok().filter(|gid| *gid != u32::MAX);
+    number.ok_or_else(|| "there is no such group".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -103,6 +160,15 @@ fn make(create: &Create) -> Result<(), Exit> {
     }
     if let Some(align) = create.align {
         options = options.record_align(align as u64);
+    }
+    if let Some(mode) = create.mode {
+        options = options.mode(mode);
+    }
+    if let Some(group) = create.group {
+        options = options.group(group);
+    }
+    if let Some(pages) = create.huge_pages {
+        options = options.huge_pages(pages.into());
     }
     options.create(create.common.path()?)?;
     Ok(())

@@ -38,8 +38,10 @@ impl Exit {
 impl<E: Into<anyhow::Error>> From<E> for Exit {
     fn from(error: E) -> Exit {
         let reason = error.into();
-        let impossible =
-            |e: &CreateError| matches!(e, CreateError::Geometry(_) | CreateError::SchemaName { .. });
+        let impossible = |e: &CreateError| {
+            use CreateError::{Geometry, Mode, SchemaName};
+            matches!(e, Geometry(_) | SchemaName { .. } | Mode { .. })
+        };
         let usage = match reason.downcast_ref::<OpenError>() {
             Some(OpenError::Create(e)) => impossible(e),
             _ => reason.downcast_ref::<CreateError>().is_some_and(impossible),

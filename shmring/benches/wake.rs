@@ -28,7 +28,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use shmring::internals::layout::{Geometry, Word};
 use shmring::internals::ring::sleep::{SleepCell, wake};
 use shmring::internals::ring::{Memory, Reader, Shape, Writer};
-use shmring::internals::{Mapping, SleepWord};
+use shmring::internals::{MapOptions, Mapping, SleepWord};
 use shmring::{Region, RegionOptions};
 
 const LEN: usize = 64;
@@ -220,7 +220,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = File::options().read(true).write(true).open(&path)?;
     let geometry = Geometry::plan(CAPACITY, ALIGN, 1)?;
     let shape = Shape { capacity: CAPACITY, align: ALIGN };
-    let lanes = [Mapping::new(&file, &geometry, 0)?, Mapping::new(&file, &geometry, 0)?];
+    let map = || Mapping::new(&file, &geometry, 0, &MapOptions::default());
+    let lanes = [map()?, map()?];
     if !lanes[0].sleep_word(SleepWord::Consumer).light_fence() {
         println!("skipped: wake: this system has no membarrier");
         return Ok(());

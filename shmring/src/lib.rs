@@ -44,8 +44,9 @@
 //! * A process that dies delays nobody. Whether it lives, the kernel says.
 //! * Whatever bytes another process writes into the region, the result is an
 //!   error, never undefined behaviour. (Truncating the file under its users
-//!   is the exception: the kernel answers with SIGBUS. Nobody can truncate an
-//!   anonymous region.)
+//!   is the exception: the kernel answers with SIGBUS, and only
+//!   [`RegionOptions::guard_truncation`] makes that an error. Nobody can
+//!   truncate an anonymous region.)
 //! * After `fork`, a handle made before it stays the parent's: in the child it
 //!   is refused and changes nothing. The child attaches its own, through the
 //!   same [`Region`]; it keeps no role of its parent's alive.
@@ -68,6 +69,7 @@ mod wait;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::layout;
+    pub use crate::os::advice::MapOptions;
     pub use crate::os::fork::use_inherited_handles;
     pub use crate::region::{Heap, Mapping, SleepWord};
     pub use crate::ring;
@@ -79,9 +81,9 @@ pub mod layout;
 pub mod ring;
 
 pub use endpoint::{
-    AttachError, Available, Batch, Consumer, CreateError, Damage, End, Flags, Grant, LaneStatus, Message,
-    NameError, OpenError, OwnedMessage, Owner, Producer, Read, ReadError, Region, RegionOptions, RemoveError,
-    Role, Schema, SendError, Sent, Status, StreamId, Wait, path_of,
+    Advice, AttachError, Available, Batch, Consumer, CreateError, Damage, End, Flags, Grant, HugePages, Lack,
+    LaneStatus, Message, NameError, OpenError, OwnedMessage, Owner, Producer, Read, ReadError, Region,
+    RegionOptions, RemoveError, Role, Schema, SendError, Sent, Status, StreamId, Wait, path_of,
 };
 pub use layout::{CodecId, GeometryError, Refusal};
 pub use ring::{Corrupt, Fault};

@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use shmring::internals::layout::blocks::{LaneState, Phase, control, extent, lane, owner};
 use shmring::internals::layout::record::{self, Kind};
-use shmring::internals::layout::{Field, header};
+use shmring::internals::layout::{Field, Geometry, geometry, header};
 use shmring::{CodecId, End, Flags, OpenError, Read, Region, RegionOptions, Schema, Status};
 
 const PAPER: &str = include_str!("../../FORMAT.md");
@@ -90,6 +90,17 @@ fn every_field_is_where_the_paper_says_and_nothing_else_is() {
             row.offset + row.len
         });
         assert_eq!(end, len, "{heading}");
+    }
+}
+
+#[test]
+fn the_paper_names_both_data_alignments() {
+    let (small, huge) = (geometry::DATA_ALIGN, geometry::HUGE_ALIGN);
+    let row = format!("| `data_align` | {small}, or {huge} for huge pages");
+    assert!(PAPER.contains(&row), "{row}");
+    for data_align in [small, huge] {
+        let planned = Geometry::plan_aligned(huge, 16, 1, data_align).unwrap();
+        assert_eq!((planned.data_offset(0), planned.file_len()), (data_align, data_align + huge));
     }
 }
 

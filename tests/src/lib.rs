@@ -6,9 +6,12 @@ mod child;
 mod descriptor;
 mod lab;
 mod numbers;
+mod place;
 mod programs;
 mod random;
+mod smaps;
 mod trace;
+mod victim;
 
 use std::io::Write;
 
@@ -16,9 +19,12 @@ pub use child::{Child, DEADLINE, Done};
 pub use descriptor::{hand_over, receive};
 pub use lab::Lab;
 pub use numbers::{expect_end, expect_message, message, read_numbers, send_numbers};
+pub use place::{on_tmpfs, until_asleep};
 pub use programs::{Program, program};
 pub use random::Random;
+pub use smaps::{Mapped, mappings};
 pub use trace::{Traced, clock_ticks};
+pub use victim::{Victim, victim};
 
 /// Says that a test did not run, and why.
 pub fn skipped(name: &str, why: impl std::fmt::Display) {

@@ -1,6 +1,5 @@
 //! Regions without a name: made as sealed memory, handed over as descriptors.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -65,15 +64,16 @@ impl RegionOptions {
         let header = self.header()?;
         let needed = header.geometry.file_len();
         let path = PathBuf::from(format!("memfd:{NAME}"));
-        match memfd::create_sealed(NAME, needed, &first_bytes(&header)) {
-            Ok(file) => Ok(Region { file, path, header, is_new: true }),
-            Err(e) => Err(match e.kind() {
-                io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge => {
-                    CreateError::NoMemory { needed }
-                }
-                _ => CreateError::Io { path, source: e },
-            }),
+        let made = memfd::create_sealed(NAME, needed, self.map.huge_pages, &first_bytes(&header));
+        let file = made.map_err(|source| match self.refused(&path, None, needed, source) {
+            CreateError::NoSpace { .. } => CreateError::NoMemory { needed },
+            refused => refused,
+        })?;
+        if self.mode.is_some() || self.group.is_some() {
+            let given = self.rights(&path)?.give(&file);
+            given.map_err(|source| self.refused(&path, None, needed, source))?;
         }
+        Ok(Region { file, path, header, is_new: true, map: self.map.clone() })
     }
 
     /// Opens the region behind a descriptor that came from another process: an

@@ -103,7 +103,7 @@ impl Consumer {
     /// of whatever sink there was as it is.
     pub(crate) fn attach(region: &Region, sink: Option<StreamId>) -> Result<Consumer, AttachError> {
         let (seat, mapping) = region.take(Role::Consumer)?;
-        let mut reader = Reader::take_over(mapping, region.shape()).map_err(damage)?;
+        let mut reader = Reader::take_over(mapping, region.shape()).map_err(|corrupt| seat.blame(corrupt))?;
         if let Some(StreamId(id)) = sink
             && reader.sink().id != id
         {
@@ -125,7 +125,8 @@ impl Consumer {
         };
         // A head that moved without a wake-up by the consumer before.
         consumer.wake_producer();
-        consumer.state().map_err(damage)?;
+        consumer.state().map_err(|corrupt| consumer.seat.blame(corrupt))?;
+        consumer.seat.check(consumer.reader.memory())?;
         Ok(consumer)
     }
 
@@ -149,7 +150,7 @@ impl Consumer {
     #[inline]
     pub fn try_read(&mut self) -> Result<Read<'_>, ReadError> {
         Ok(match self.find()? {
-            Found::Message(record) => Read::Message(self.take(record)),
+            Found::Message(record) => Read::Message(self.take(record)?),
             Found::End(end) => Read::End(end),
             Found::Empty => Read::Empty,
         })
@@ -217,17 +218,14 @@ impl Consumer {
     /// callers of the try forms; blocking reads do this themselves.
     ///
     /// # Errors
-    /// [`ReadError::Removed`] and [`ReadError::Truncated`] if the file is not
-    /// what it was; [`ReadError::Damaged`]; [`ReadError::Forked`].
+    /// [`ReadError::Removed`], [`ReadError::Truncated`] and
+    /// [`ReadError::Punched`] if the file is not what it was;
+    /// [`ReadError::Damaged`]; [`ReadError::Forked`].
     pub fn check_producer(&mut self) -> Result<bool, ReadError> {
         if self.seat.is_inherited() {
             return Err(ReadError::Forked);
         }
-        match self.seat.health() {
-            Health::Whole => {}
-            Health::Removed => return Err(ReadError::Removed),
-            Health::Truncated => return Err(ReadError::Truncated),
-        }
+        self.check_region()?;
         let word = self.state().map_err(|corrupt| self.fail(corrupt))?;
         // On doubt, it lives.
         let attached = lock::is_taken(&self.seat.file, lock::Role::Producer(LANE)).unwrap_or(true);
@@ -254,7 +252,12 @@ impl Consumer {
         match self.peek()? {
             Some(record) if record.kind == Kind::Data => Ok(Found::Message(record)),
             None if self.death.is_none() => Ok(Found::Empty),
-            _ => self.find_end(),
+            _ => {
+                let found = self.find_end()?;
+                // Its looks at state and next header count as well.
+                self.check_reach()?;
+                Ok(found)
+            }
         }
     }
 
@@ -326,23 +329,51 @@ impl Consumer {
         if let Some(corrupt) = self.corrupt {
             return Err(damage(corrupt).into());
         }
-        self.reader.peek().map_err(|corrupt| self.fail(corrupt))
+        match self.reader.peek() {
+            // `take` checks the reach after its own touches.
+            Ok(Some(record)) => Ok(Some(record)),
+            Ok(None) => self.check_reach().map(|()| None),
+            Err(corrupt) => Err(self.fail(corrupt)),
+        }
+    }
+
+    /// Refuses what was found so far if not all of it came from the file: to be
+    /// asked after the last touch and before anything is told.
+    #[inline(always)]
+    fn check_reach(&self) -> Result<(), ReadError> {
+        if self.reader.memory().is_cut() { Err(ReadError::Truncated) } else { Ok(()) }
+    }
+
+    /// What has become of the file.
+    fn check_region(&self) -> Result<(), ReadError> {
+        self.check_reach()?;
+        match self.seat.health() {
+            Health::Whole => Ok(()),
+            Health::Removed => Err(ReadError::Removed),
+            Health::Truncated => Err(ReadError::Truncated),
+            Health::Punched => Err(ReadError::Punched),
+        }
     }
 
     /// Copies a message out and steps over it.
     #[inline]
-    pub(crate) fn take(&mut self, record: Record) -> Message<'_> {
+    pub(crate) fn take(&mut self, record: Record) -> Result<Message<'_>, ReadError> {
         if self.buffer.len() < record.len {
             self.buffer.resize(record.len, 0);
         }
         let payload = &mut self.buffer[..record.len];
         self.reader.read(&record, payload);
+        if self.reader.memory().is_cut() {
+            return Err(ReadError::Truncated);
+        }
         self.reader.advance(&record);
-        Message { sequence: record.sequence, flags: Flags::from_bits(record.flags), payload }
+        Ok(Message { sequence: record.sequence, flags: Flags::from_bits(record.flags), payload })
     }
 
     fn fail(&mut self, corrupt: Corrupt) -> ReadError {
-        damage(*self.corrupt.insert(corrupt)).into()
+        // Words that a cut or a hole took are impossible too.
+        let lost = self.check_region().err();
+        lost.unwrap_or_else(|| damage(*self.corrupt.insert(corrupt)).into())
     }
 
     fn state(&self) -> Result<u64, Corrupt> {
@@ -417,13 +448,16 @@ impl Iterator for Available<'_> {
     type Item = Result<OwnedMessage, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.consumer.peek_message() {
-            Ok(Some(record)) => {
-                let Message { sequence, flags, payload } = self.consumer.take(record);
+        let taken = match self.consumer.peek_message() {
+            Ok(Some(record)) => self.consumer.take(record),
+            // An end is left to the next read.
+            Ok(None) => return None,
+            Err(e) => Err(e),
+        };
+        match taken {
+            Ok(Message { sequence, flags, payload }) => {
                 Some(Ok(OwnedMessage { sequence, flags, payload: payload.to_vec() }))
             }
-            // An end is left to the next read.
-            Ok(None) => None,
             // Once: a caller that drops errors must not go round for ever.
             Err(e) => (!std::mem::replace(&mut self.failed, true)).then_some(Err(e)),
         }

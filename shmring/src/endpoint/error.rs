@@ -2,11 +2,12 @@
 //! from what an operator must mend, and that from damage.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::owner::{Owner, Role};
 use super::stream_id::StreamId;
 use crate::layout::{GeometryError, Refusal};
+use crate::os::lack::Lack;
 use crate::ring::Corrupt;
 
 /// Shared memory holds something impossible: a bug or a hostile peer. The
@@ -68,6 +69,31 @@ pub enum CreateError {
         /// Its kind.
         file_system: &'static str,
     },
+    /// The permission bits are not possible.
+    #[error(
+        "a mode of {mode:04o} is not possible: it must be permission bits, 0600 among them for the owner"
+    )]
+    Mode {
+        /// The bits.
+        mode: u32,
+    },
+    /// The file may not be given to the group.
+    #[error("this user may not give {} to the group {gid}; be a member of it, or run as root", path.display())]
+    Group {
+        /// The path.
+        path: PathBuf,
+        /// The group's number.
+        gid: u32,
+    },
+    /// The file system is mounted read-only.
+    #[error("{} is on a file system that is mounted read-only; remount it, or choose another folder", path.display())]
+    ReadOnly {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system has not enough of something that this takes.
+    #[error(transparent)]
+    Lack(#[from] Lack),
     /// The operating system refused.
     #[error("cannot create {}", path.display())]
     Io {
@@ -140,6 +166,15 @@ pub enum OpenError {
         /// Its kind.
         file_system: &'static str,
     },
+    /// The file system is mounted read-only.
+    #[error("{} is on a file system that is mounted read-only; remount it, or choose another folder", path.display())]
+    ReadOnly {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system has not enough of something that this takes.
+    #[error(transparent)]
+    Lack(#[from] Lack),
     /// The region was not there and could not be created either.
     #[error(transparent)]
     Create(#[from] CreateError),
@@ -151,19 +186,6 @@ pub enum OpenError {
         /// What it said.
         source: io::Error,
     },
-}
-
-impl OpenError {
-    /// What it means that opening `path` failed so.
-    pub(crate) fn from_io(path: &Path, source: io::Error) -> OpenError {
-        let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::NotFound => OpenError::NotFound { path },
-            io::ErrorKind::PermissionDenied => OpenError::Permission { path },
-            io::ErrorKind::InvalidInput => OpenError::NotAFile { path },
-            _ => OpenError::Io { path, source },
-        }
-    }
 }
 
 /// A role in a region could not be taken.
@@ -202,9 +224,12 @@ pub enum AttachError {
     /// The lane holds something impossible.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// The system has not enough of something that this takes.
+    #[error(transparent)]
+    Lack(#[from] Lack),
     /// The operating system refused.
     #[error("cannot attach to the region")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
 }
 
 /// A message was not sent. The caller still has it.
@@ -240,6 +265,11 @@ pub enum SendError {
     /// The file was truncated while in use.
     #[error("the region's file was truncated while in use; remove it and create it anew")]
     Truncated,
+    /// Space of the file was given back while in use; what was there is gone.
+    #[error(
+        "space of the region's file was given back while in use (a hole was punched): messages may be lost; remove the region and create it anew"
+    )]
+    Punched,
     /// The lane holds something impossible.
     #[error(transparent)]
     Damaged(#[from] Damage),
@@ -274,6 +304,11 @@ pub enum ReadError {
     /// The file was truncated while in use.
     #[error("the region's file was truncated while in use; remove it and create it anew")]
     Truncated,
+    /// Space of the file was given back while in use; what was there is gone.
+    #[error(
+        "space of the region's file was given back while in use (a hole was punched): messages may be lost; remove the region and create it anew"
+    )]
+    Punched,
     /// The lane holds something impossible.
     #[error(transparent)]
     Damaged(#[from] Damage),

@@ -4,6 +4,7 @@
 mod anonymous;
 mod consumer;
 mod error;
+mod limits;
 mod name;
 mod options;
 mod owner;
@@ -21,6 +22,10 @@ pub use producer::{Batch, Flags, Grant, Producer, Sent};
 pub use region::Region;
 pub use status::{LaneStatus, Status};
 pub use stream_id::StreamId;
+
+pub use crate::os::advice::Advice;
+pub use crate::os::huge::HugePages;
+pub use crate::os::lack::Lack;
 
 pub(crate) use consumer::Found;
 pub(crate) use options::Waiting;

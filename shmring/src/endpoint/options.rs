@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::layout::CodecId;
+use crate::os::advice::MapOptions;
 
 /// What a region should be: used in full when it is created; when it exists
 /// already, what was given must agree with it and the rest is taken from it.
@@ -27,6 +28,9 @@ pub struct RegionOptions {
     pub(crate) start_sequence: u64,
     pub(crate) codec: Option<CodecId>,
     pub(crate) schema: Option<Schema>,
+    pub(crate) mode: Option<u32>,
+    pub(crate) group: Option<u32>,
+    pub(crate) map: MapOptions,
 }
 
 impl RegionOptions {

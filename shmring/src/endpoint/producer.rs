@@ -79,7 +79,7 @@ impl Producer {
         let word = memory.load_acquire(Word::State);
         let state = LaneState::decode(word).ok_or_else(|| corrupt(word))?.opened();
 
-        let writer = Writer::take_over(memory, region.shape()).map_err(damage)?;
+        let writer = Writer::take_over(memory, region.shape()).map_err(|corrupt| seat.blame(corrupt))?;
         let memory = writer.memory();
         let start_sequence = region.start_sequence();
         bind_source(memory, source, writer.sequence() == start_sequence)?;
@@ -88,6 +88,7 @@ impl Producer {
         memory.store(Word::WantedHead, memory.load(Word::Head));
         seat.sign(memory);
         memory.store_release(Word::State, state.encode()); // STATE
+        seat.check(memory)?;
         Ok(Producer {
             writer,
             state,
@@ -129,7 +130,7 @@ impl Producer {
         self.writer.write(0, payload);
         self.writer.stage(flags.0, payload.len());
         self.publish();
-        Ok(())
+        self.check_reach()
     }
 
     /// Reserves room for a message of up to `max_len` bytes, to be written in
@@ -190,10 +191,43 @@ impl Producer {
             return Err(damage(corrupt).into());
         }
         self.writer.claim(len).map_err(|claim| match claim {
-            Claim::Full => SendError::Full,
+            Claim::Full => self.check_reach().err().unwrap_or(SendError::Full),
             Claim::TooLarge => SendError::TooLarge { len, max: self.max_message() },
-            Claim::Corrupt(corrupt) => damage(*self.corrupt.insert(corrupt)).into(),
+            // Words that a cut or a hole took are impossible too.
+            Claim::Corrupt(corrupt) => {
+                let lost = self.check_region().err();
+                lost.unwrap_or_else(|| damage(*self.corrupt.insert(corrupt)).into())
+            }
         })
+    }
+
+    /// Refuses what was done so far if not all of it reached the file: to be
+    /// asked after the last touch and before success is told.
+    #[inline(always)]
+    fn check_reach(&self) -> Result<(), SendError> {
+        if self.memory().is_cut() { Err(SendError::Truncated) } else { Ok(()) }
+    }
+
+    /// Asks the kernel whether the region's file is what it was: for callers
+    /// of the try forms, from time to time, and with
+    /// [`guard_truncation`](super::RegionOptions::guard_truncation) after a
+    /// [`Grant::commit`] or [`Batch::publish`], which cannot say it. Blocking
+    /// calls do this themselves.
+    ///
+    /// # Errors
+    /// [`SendError::Removed`], [`SendError::Truncated`],
+    /// [`SendError::Punched`], [`SendError::Forked`].
+    pub fn check_region(&self) -> Result<(), SendError> {
+        if self.seat.is_inherited() {
+            return Err(SendError::Forked);
+        }
+        self.check_reach()?;
+        match self.seat.health() {
+            Health::Whole => Ok(()),
+            Health::Removed => Err(SendError::Removed),
+            Health::Truncated => Err(SendError::Truncated),
+            Health::Punched => Err(SendError::Punched),
+        }
     }
 
     /// Publishes what is staged and wakes the consumer if it sleeps; not so
@@ -245,11 +279,7 @@ impl Producer {
 
     /// What a waiting producer asks the kernel once a period.
     pub(crate) fn recheck(&self) -> Result<(), SendError> {
-        match self.seat.health() {
-            Health::Whole => Ok(()),
-            Health::Removed => Err(SendError::Removed),
-            Health::Truncated => Err(SendError::Truncated),
-        }
+        self.check_region()
     }
 }
 
@@ -380,7 +410,7 @@ impl Batch<'_> {
         self.producer.claim(payload.len())?;
         self.producer.writer.write(0, payload);
         self.producer.writer.stage(flags.0, payload.len());
-        Ok(())
+        self.producer.check_reach()
     }
 
     /// Messages in the batch.

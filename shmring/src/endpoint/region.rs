@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{AttachError, CreateError, Damage, OpenError, RemoveError};
@@ -11,8 +11,9 @@ use super::owner::{self, Role};
 use crate::layout::blocks::{extent, lane};
 use crate::layout::header::{self, Access, Header, MAX_SCHEMA_NAME};
 use crate::layout::{CodecId, Geometry, GeometryError, Order, Refusal};
+use crate::os::advice::MapOptions;
 use crate::os::fork::OwnFile;
-use crate::os::{file, identity, lock, membarrier, memfd};
+use crate::os::{file, huge, identity, lock, membarrier, memfd};
 use crate::region::{Mapping, fresh_lane};
 use crate::ring::{Corrupt, Shape};
 
@@ -43,6 +44,8 @@ pub struct Region {
     pub(super) path: PathBuf,
     pub(super) header: Header,
     pub(super) is_new: bool,
+    /// How its handles map it.
+    pub(super) map: MapOptions,
 }
 
 /// How often open-or-create goes round when others create and remove the
@@ -148,7 +151,7 @@ impl Region {
     /// # let path = folder.path().join("orders.txt");
     /// # region.producer()?.send(b"one\n")?;
     /// use std::fs::File;
-    /// use std::os::unix::fs::FileExt;
+    /// use std::os::unix::fs::{FileExt, MetadataExt};
     /// use shmring::{Read, StreamId};
     ///
     /// let file = File::options().create(true).truncate(false).write(true).open(&path)?;
@@ -228,10 +231,13 @@ impl Region {
         if found.len() != geometry.file_len() {
             return Err(AttachError::Truncated { found: found.len() });
         }
+        huge::check_file(&file, &self.path, geometry.data_align(), self.map.huge_pages)?;
+        let space = if huge::keeps_its_space(&file)? { found.blocks() } else { 0 };
+        let space = space.min(geometry.file_len() / 512);
         // Not through `file`: a mapping keeps its description, and so a forked
         // child, which has the mapping as well, would keep the lock.
-        let mapping = Mapping::new(&self.file, &geometry, LANE)?;
-        Ok((Seat { file, geometry, role }, mapping))
+        let mapping = Mapping::new(&self.file, &geometry, LANE, &self.map)?;
+        Ok((Seat { file, geometry, role, space }, mapping))
     }
 }
 
@@ -245,6 +251,9 @@ pub(crate) struct Seat {
     pub(crate) file: OwnFile,
     pub(crate) geometry: Geometry,
     role: Role,
+    /// Blocks of 512 bytes that the file had at attach, no more than its
+    /// length takes; 0 where a file system may count otherwise later.
+    space: u64,
 }
 
 impl Seat {
@@ -265,8 +274,26 @@ impl Seat {
         match self.file.metadata() {
             Ok(found) if found.len() < self.geometry.file_len() => Health::Truncated,
             Ok(found) if memfd::is_removed(&self.file, &found) => Health::Removed,
+            Ok(found) if found.blocks() < self.space => Health::Punched,
             _ => Health::Whole,
         }
+    }
+
+    /// Why an attach fails that found this: the file may have been cut under it.
+    pub(crate) fn blame(&self, corrupt: Corrupt) -> AttachError {
+        match self.health() {
+            Health::Truncated => self.truncated(),
+            _ => damage(corrupt).into(),
+        }
+    }
+
+    /// Refuses an attach whose touches did not reach the file.
+    pub(crate) fn check(&self, mapping: &Mapping) -> Result<(), AttachError> {
+        if mapping.is_cut() { Err(self.truncated()) } else { Ok(()) }
+    }
+
+    fn truncated(&self) -> AttachError {
+        AttachError::Truncated { found: self.file.metadata().map_or(0, |found| found.len()) }
     }
 }
 
@@ -276,36 +303,39 @@ pub(crate) enum Health {
     Whole,
     Truncated,
     Removed,
+    /// Space of it was given back: a hole was punched.
+    Punched,
 }
 
 impl RegionOptions {
     /// Creates a region: it appears whole, with all its space reserved and
-    /// mode 0600, or not at all.
+    /// mode 0600 if no other was asked for, or not at all.
     ///
     /// # Errors
     /// [`CreateError::Exists`] if there is anything at `path`;
-    /// [`CreateError::NoSpace`] now instead of a signal later.
+    /// [`CreateError::NoSpace`] now instead of a signal later;
+    /// [`CreateError::ReadOnly`]; [`CreateError::Lack`] if the system has not
+    /// enough descriptors or huge pages.
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Region, CreateError> {
         let path = path.as_ref();
         let header = self.header()?;
         let geometry = header.geometry;
         let start = first_bytes(&header);
 
-        let owned = || path.to_owned();
-        let io = |source| CreateError::Io { path: owned(), source };
-        let folder = File::open(file::folder_of(path)).map_err(io)?;
-        if let Some(file_system) = file::unsuitable_file_system(&folder).map_err(io)? {
-            return Err(CreateError::FileSystem { path: owned(), file_system });
+        let needed = geometry.file_len();
+        let failed = |source| self.refused(path, None, needed, source);
+        let rights = self.rights(path)?;
+        let folder = File::open(file::folder_of(path)).map_err(failed)?;
+        if let Some(file_system) = file::unsuitable_file_system(&folder).map_err(failed)? {
+            return Err(CreateError::FileSystem { path: path.to_owned(), file_system });
         }
-        let file =
-            file::create_whole(path, geometry.file_len(), 0o600, &start).map_err(|e| match e.kind() {
-                io::ErrorKind::AlreadyExists => CreateError::Exists { path: owned() },
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                    CreateError::NoSpace { path: owned(), needed: geometry.file_len() }
-                }
-                _ => io(e),
-            })?;
-        Ok(Region { file, path: owned(), header, is_new: true })
+        huge::check_folder(&folder, path, self.map.huge_pages).map_err(failed)?;
+        if let Some(lack) = huge::missing_pages(&folder, needed) {
+            return Err(lack.into());
+        }
+        let file = file::create_whole(path, needed, rights, &start)
+            .map_err(|source| self.refused(path, Some(&folder), needed, source))?;
+        Ok(Region { file, path: path.to_owned(), header, is_new: true, map: self.map.clone() })
     }
 
     /// Opens a region. The time does not depend on its size.
@@ -323,7 +353,7 @@ impl RegionOptions {
     /// that is what was asked for.
     pub(super) fn accept(&self, file: File, path: &Path) -> Result<Region, OpenError> {
         let owned = || path.to_owned();
-        let io = |source| OpenError::Io { path: owned(), source };
+        let io = |source| OpenError::from_io(path, source);
         let (page, file_len) = first_page(&file).map_err(io)?;
         let refused = |source| OpenError::Refused { path: owned(), source };
         let header = Header::verify(&page, file_len, Access::Use).map_err(refused)?;
@@ -332,7 +362,8 @@ impl RegionOptions {
             return Err(OpenError::FileSystem { path: owned(), file_system });
         }
         self.compare(path, &header)?;
-        Ok(Region { file, path: owned(), header, is_new: false })
+        self.compare_rights(path, &file)?;
+        Ok(Region { file, path: owned(), header, is_new: false, map: self.map.clone() })
     }
 
     /// Opens the region, or creates it if there is none; any number of
@@ -343,7 +374,7 @@ impl RegionOptions {
     pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Region, OpenError> {
         let path = path.as_ref();
         // What could never be created is refused even if a region is there.
-        self.header().map_err(OpenError::Create)?;
+        self.header().and(self.rights(path).map(drop)).map_err(OpenError::Create)?;
         for round in 1.. {
             match self.open(path) {
                 Err(OpenError::NotFound { .. }) => {}
@@ -363,7 +394,9 @@ impl RegionOptions {
             return Err(CreateError::SchemaName { name: schema.name });
         }
         let record_align = self.record_align.unwrap_or(Self::DEFAULT_RECORD_ALIGN);
-        let geometry = Geometry::plan(self.capacity.unwrap_or(Self::DEFAULT_CAPACITY), record_align, 1)?;
+        let data_align = self.data_align();
+        let capacity = self.capacity.unwrap_or(Self::DEFAULT_CAPACITY.max(data_align));
+        let geometry = Geometry::plan_aligned(capacity, record_align, 1, data_align)?;
         let start_position = self.start_position;
         if !start_position.is_multiple_of(record_align) {
             return Err(GeometryError::StartPosition { start_position, record_align }.into());

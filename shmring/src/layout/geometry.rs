@@ -6,6 +6,8 @@ use super::blocks::{control, extent, lane, owner};
 pub const PAGE: u64 = 4096;
 /// Alignment of lane data in the file, and the smallest capacity.
 pub const DATA_ALIGN: u64 = 64 * 1024;
+/// The same for a region on huge pages.
+pub const HUGE_ALIGN: u64 = 2 * 1024 * 1024;
 /// The largest capacity of a lane.
 pub const MAX_CAPACITY: u64 = 1 << 40;
 /// Lanes that this version of the library can use.
@@ -13,13 +15,14 @@ pub const LANES: u32 = 1;
 /// Consumers that this version of the library can use.
 pub const CONSUMERS: u32 = 1;
 
-/// Where everything is in a region. Built only by [`Geometry::plan`], so the
-/// numbers hold: powers of two, sums that fit, sections that do not overlap.
+/// Where everything is in a region. Built only by [`Geometry::plan`] and
+/// [`Geometry::plan_aligned`], so the numbers hold: powers of two, sums that fit, sections that do not overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     capacity: u64,
     record_align: u64,
     lane_count: u32,
+    data_align: u64,
 }
 
 /// A size that no region can have.
@@ -33,6 +36,22 @@ pub enum GeometryError {
     Capacity {
         /// What was asked for, in bytes.
         capacity: u64,
+    },
+    /// The capacity is not a power of two between 2 MiB and 1 TiB, and huge
+    /// pages were asked for.
+    #[error(
+        "a capacity of {capacity} bytes is not possible with huge pages: it must be a power of two \
+         from 2 MiB to 1 TiB"
+    )]
+    HugeCapacity {
+        /// What was asked for, in bytes.
+        capacity: u64,
+    },
+    /// The data alignment is neither 64 KiB nor 2 MiB.
+    #[error("a data alignment of {data_align} bytes is not possible: it must be 65536 or 2097152")]
+    DataAlign {
+        /// What was asked for, in bytes.
+        data_align: u64,
     },
     /// The record alignment is none of 8, 16 and 64.
     #[error("a record alignment of {record_align} bytes is not possible: it must be 8, 16 or 64")]
@@ -74,10 +93,26 @@ fn round_up(value: u64, align: u64) -> u64 {
 }
 
 impl Geometry {
-    /// Checks the sizes and lays a region out.
+    /// Checks the sizes and lays a region out, for pages of the usual size.
     pub fn plan(capacity: u64, record_align: u64, lane_count: u32) -> Result<Geometry, GeometryError> {
-        if !capacity.is_power_of_two() || !(DATA_ALIGN..=MAX_CAPACITY).contains(&capacity) {
-            return Err(GeometryError::Capacity { capacity });
+        Geometry::plan_aligned(capacity, record_align, lane_count, DATA_ALIGN)
+    }
+
+    /// Checks the sizes and lays a region out, its data at a multiple of
+    /// `data_align`: [`DATA_ALIGN`], or [`HUGE_ALIGN`] for huge pages.
+    pub fn plan_aligned(
+        capacity: u64,
+        record_align: u64,
+        lane_count: u32,
+        data_align: u64,
+    ) -> Result<Geometry, GeometryError> {
+        let refused = match data_align {
+            DATA_ALIGN => GeometryError::Capacity { capacity },
+            HUGE_ALIGN => GeometryError::HugeCapacity { capacity },
+            _ => return Err(GeometryError::DataAlign { data_align }),
+        };
+        if !capacity.is_power_of_two() || !(data_align..=MAX_CAPACITY).contains(&capacity) {
+            return Err(refused);
         }
         if ![8, 16, 64].contains(&record_align) {
             return Err(GeometryError::RecordAlign { record_align });
@@ -85,7 +120,7 @@ impl Geometry {
         if lane_count != LANES {
             return Err(GeometryError::LaneCount { lane_count });
         }
-        Ok(Geometry { capacity, record_align, lane_count })
+        Ok(Geometry { capacity, record_align, lane_count, data_align })
     }
 
     /// Bytes of each lane's ring.
@@ -96,6 +131,11 @@ impl Geometry {
     /// Records start at multiples of this many bytes.
     pub fn record_align(&self) -> u64 {
         self.record_align
+    }
+
+    /// The data section starts at a multiple of this many bytes.
+    pub fn data_align(&self) -> u64 {
+        self.data_align
     }
 
     /// Number of lanes.
@@ -123,7 +163,7 @@ impl Geometry {
         let [control, lanes_at, owners, activity, extents] = small;
         let data = Section {
             id: 6,
-            offset: round_up(free_from, DATA_ALIGN),
+            offset: round_up(free_from, self.data_align),
             len: lanes * self.capacity,
             stride: self.capacity,
         };
@@ -181,15 +221,22 @@ mod tests {
 
     #[test]
     fn sections_follow_one_another() {
-        for (capacity, align) in [(DATA_ALIGN, 8), (1 << 20, 16), (MAX_CAPACITY, 64)] {
-            let g = Geometry::plan(capacity, align, 1).unwrap();
+        for (capacity, align, data_align) in [
+            (DATA_ALIGN, 8, DATA_ALIGN),
+            (1 << 20, 16, DATA_ALIGN),
+            (MAX_CAPACITY, 64, DATA_ALIGN),
+            (HUGE_ALIGN, 16, HUGE_ALIGN),
+            (MAX_CAPACITY, 64, HUGE_ALIGN),
+        ] {
+            let g = Geometry::plan_aligned(capacity, align, 1, data_align).unwrap();
             let mut end = PAGE;
             for s in g.sections() {
                 assert!(s.offset >= end && s.offset.is_multiple_of(PAGE) && s.len > 0, "{s:?}");
                 end = s.offset + s.len;
             }
             assert_eq!(end, g.file_len());
-            assert_eq!(g.data_offset(0) % DATA_ALIGN, 0);
+            assert_eq!((g.data_offset(0), g.data_align()), (data_align, data_align));
+            assert!(g.file_len().is_multiple_of(data_align));
         }
     }
 
@@ -197,6 +244,14 @@ mod tests {
     fn impossible_sizes_are_refused() {
         for capacity in [0, 1, 65535, 65537, 3 << 20, MAX_CAPACITY * 2, u64::MAX] {
             assert_eq!(Geometry::plan(capacity, 16, 1), Err(GeometryError::Capacity { capacity }));
+        }
+        for capacity in [DATA_ALIGN, HUGE_ALIGN / 2, 3 << 20, MAX_CAPACITY * 2] {
+            let refused = Geometry::plan_aligned(capacity, 16, 1, HUGE_ALIGN);
+            assert_eq!(refused, Err(GeometryError::HugeCapacity { capacity }));
+        }
+        for data_align in [0, 4096, 1 << 20, 1 << 30] {
+            let refused = Geometry::plan_aligned(1 << 30, 16, 1, data_align);
+            assert_eq!(refused, Err(GeometryError::DataAlign { data_align }));
         }
         for record_align in [0, 1, 24, 32, 128, u64::MAX] {
             assert_eq!(

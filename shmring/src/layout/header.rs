@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::field::{Field, well_placed};
-use super::geometry::{CONSUMERS, DATA_ALIGN, Geometry, GeometryError, PAGE};
+use super::geometry::{CONSUMERS, DATA_ALIGN, Geometry, GeometryError, HUGE_ALIGN, PAGE};
 
 /// Bytes of the header.
 pub const LEN: usize = PAGE as usize;
@@ -242,7 +242,7 @@ impl Header {
         put(CREATED_NS, &self.created_ns.to_le_bytes());
         put(FILE_LEN, &g.file_len().to_le_bytes());
         put(PAGE_LEN, &(PAGE as u32).to_le_bytes());
-        put(DATA_ALIGN_LEN, &(DATA_ALIGN as u32).to_le_bytes());
+        put(DATA_ALIGN_LEN, &(g.data_align() as u32).to_le_bytes());
         put(LANE_COUNT, &g.lane_count().to_le_bytes());
         put(CONSUMER_COUNT, &CONSUMERS.to_le_bytes());
         put(CAPACITY, &g.capacity().to_le_bytes());
@@ -284,7 +284,6 @@ impl Header {
             (BYTE_ORDER, BYTE_ORDER_MARK),
             (HEADER_LEN, LEN as u32),
             (PAGE_LEN, PAGE as u32),
-            (DATA_ALIGN_LEN, DATA_ALIGN as u32),
             (CONSUMER_COUNT, CONSUMERS),
             (RECORD_PREFIX, 0),
             (PAYLOAD_ALIGN, 8),
@@ -298,7 +297,12 @@ impl Header {
 
         check_reserved(page)?;
         let record_align = RECORD_ALIGN.u32(page) as u64;
-        let geometry = Geometry::plan(CAPACITY.u64(page), record_align, LANE_COUNT.u32(page))?;
+        let data_align = DATA_ALIGN_LEN.u32(page) as u64;
+        if ![DATA_ALIGN, HUGE_ALIGN].contains(&data_align) {
+            return Err(Refusal::Field { field: DATA_ALIGN_LEN.name, value: data_align });
+        }
+        let lane_count = LANE_COUNT.u32(page);
+        let geometry = Geometry::plan_aligned(CAPACITY.u64(page), record_align, lane_count, data_align)?;
         let start_position = START_POSITION.u64(page);
         if !start_position.is_multiple_of(record_align) {
             return Err(GeometryError::StartPosition { start_position, record_align }.into());
@@ -442,6 +446,24 @@ mod tests {
     }
 
     #[test]
+    fn a_region_for_huge_pages_says_so() {
+        let huge =
+            Header { geometry: Geometry::plan_aligned(4 << 20, 16, 1, HUGE_ALIGN).unwrap(), ..header() };
+        let page = huge.encode();
+        assert_eq!(DATA_ALIGN_LEN.u32(&page) as u64, HUGE_ALIGN);
+        assert_eq!(Header::verify(&page, 6 << 20, Access::Use), Ok(huge));
+        // Its sections are not where those of another alignment are.
+        let lie = verify(&resealed(DATA_ALIGN_LEN, HUGE_ALIGN));
+        assert!(matches!(lie, Err(Refusal::Geometry(GeometryError::HugeCapacity { .. }))), "{lie:?}");
+        let mut page = page;
+        DATA_ALIGN_LEN.put(&mut page, &(DATA_ALIGN as u32).to_le_bytes());
+        let check = crc32c::crc32c(&page[..CHECK.offset]);
+        CHECK.put(&mut page, &check.to_le_bytes());
+        let lie = Header::verify(&page, 6 << 20, Access::Use);
+        assert!(matches!(lie, Err(Refusal::Field { field: "sections", .. })), "{lie:?}");
+    }
+
+    #[test]
     fn every_flipped_bit_is_refused() {
         let page = header().encode();
         for bit in 0..page.len() * 8 {
@@ -458,6 +480,7 @@ mod tests {
             (HEADER_LEN, 8192),
             (PAGE_LEN, 1),
             (DATA_ALIGN_LEN, 0),
+            (DATA_ALIGN_LEN, 4096),
             (CONSUMER_COUNT, 2),
             (RECORD_PREFIX, 8),
             (PAYLOAD_ALIGN, 64),

@@ -10,7 +10,7 @@
 //!   ...   owners        who holds which role, for people
 //!   ...   activity      one byte a lane, a hint for the consumer's scan
 //!   ...   extents       where each lane's data lies in the file
-//! 64 KiB  data          the lanes' rings, a multiple of 64 KiB each
+//! 64 KiB  data          the lanes' rings, a multiple of 64 KiB each; on huge pages 2 MiB, both
 //! ```
 
 pub mod blocks;

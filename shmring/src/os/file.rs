@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::linkat;
+use nix::unistd::{Gid, fchown, linkat};
 
+use super::huge;
 use super::lock::{self, Role};
 
 /// Space is reserved in pieces, so that a signal does not start it anew.
@@ -20,13 +21,37 @@ const PIECE: u64 = 64 << 20;
 /// How often a file is made anew that another creator cleaned away.
 const ROUNDS: usize = 10;
 
+/// Who may open a new file, whatever the umask: permission bits, and the group
+/// if it is not the usual one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rights {
+    pub(crate) mode: u32,
+    pub(crate) group: Option<u32>,
+}
+
+impl Rights {
+    pub(crate) fn give(self, file: &File) -> io::Result<()> {
+        if let Some(group) = self.group {
+            fchown(file, None, Some(Gid::from_raw(group)))?;
+        }
+        Ok(fchmod(file, Mode::from_bits_truncate(self.mode))?)
+    }
+}
+
 /// Makes a file of `len` bytes at `path`, all of them reserved, `start` at its
 /// beginning and zeros after, and gives it the name as the last step.
 /// `AlreadyExists` if there is something at `path`.
-pub(crate) fn create_whole(path: &Path, len: u64, mode: u32, start: &[(u64, Vec<u8>)]) -> io::Result<File> {
+pub(crate) fn create_whole(
+    path: &Path,
+    len: u64,
+    rights: Rights,
+    start: &[(u64, Vec<u8>)],
+) -> io::Result<File> {
     let folder = folder_of(path);
+    // Before the others may open it.
+    let mode = rights.mode & 0o600;
     let fill = |file: &File| -> io::Result<()> {
-        fchmod(file, Mode::from_bits_truncate(mode))?;
+        rights.give(file)?;
         fill_whole(file, len, start)
     };
     let unnamed = OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
@@ -127,6 +152,9 @@ fn give_name(file: &File, path: &Path) -> io::Result<()> {
 pub(super) fn fill_whole(file: &File, len: u64, start: &[(u64, Vec<u8>)]) -> io::Result<()> {
     file.set_len(len)?;
     reserve(file, len)?;
+    if huge::is_hugetlbfs(file)? {
+        return huge::write_through_mapping(file, start);
+    }
     start.iter().try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset))
 }
 
@@ -218,6 +246,8 @@ pub(crate) fn private_folder(folder: PathBuf) -> io::Result<Result<PathBuf, &'st
 mod tests {
     use super::*;
 
+    const RIGHTS: Rights = Rights { mode: 0o640, group: None };
+
     fn start() -> Vec<(u64, Vec<u8>)> {
         vec![(0, b"first".to_vec()), (4096, b"second".to_vec())]
     }
@@ -234,9 +264,9 @@ mod tests {
     fn a_file_appears_whole_and_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        create_whole(&path, 65536, 0o640, &start()).unwrap();
+        create_whole(&path, 65536, RIGHTS, &start()).unwrap();
         check(&path, folder.path());
-        let again = create_whole(&path, 65536, 0o640, &[]).unwrap_err();
+        let again = create_whole(&path, 65536, RIGHTS, &[]).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         check(&path, folder.path());
     }
@@ -246,7 +276,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         let fill = |file: &File| {
-            fchmod(file, Mode::from_bits_truncate(0o640))?;
+            RIGHTS.give(file)?;
             fill_whole(file, 65536, &start())
         };
         // A left-over of a creator that died, and one of a creator at work.
@@ -268,7 +298,7 @@ mod tests {
     fn a_failed_creation_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        assert!(create_whole(&path, u64::MAX / 4, 0o600, &[]).is_err());
+        assert!(create_whole(&path, u64::MAX / 4, RIGHTS, &[]).is_err());
         let fails = |_: &File| Err(io::ErrorKind::StorageFull.into());
         assert!(create_beside(&path, 0o600, &fails).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

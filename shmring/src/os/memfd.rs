@@ -14,26 +14,40 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::file;
+use super::huge::{self, HugePages};
 
 /// Without these two whoever has the file can take memory from its users.
 const FIXED: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW);
 
 /// Makes `len` bytes of memory, all of them reserved, `start` at its beginning
-/// and zeros after. Its length never changes again, whoever has it.
-/// `OutOfMemory` or `StorageFull` if there is not so much.
-pub(crate) fn create_sealed(name: &str, len: u64, start: &[(u64, Vec<u8>)]) -> io::Result<File> {
-    if available_bytes().is_some_and(|available| len > available) {
-        // The kernel would take all there is before it says so.
+/// and zeros after; on huge pages that were set aside, if they are asked for.
+/// Its length never changes again, whoever has it. `OutOfMemory` or
+/// `StorageFull` if there is not so much.
+pub(crate) fn create_sealed(
+    name: &str,
+    len: u64,
+    huge_pages: Option<HugePages>,
+    start: &[(u64, Vec<u8>)],
+) -> io::Result<File> {
+    let reserved = huge_pages == Some(HugePages::Reserved);
+    let file = File::from(create(name, reserved)?);
+    // The kernel would take all there is before it says so.
+    if let Some(lack) = huge::missing_pages(&file, len) {
+        return Err(lack.into());
+    }
+    if !reserved && available_bytes().is_some_and(|available| len > available) {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
-    let file = File::from(create(name)?);
     file::fill_whole(&file, len, start)?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(FIXED | SealFlag::F_SEAL_SEAL))?;
     Ok(file)
 }
 
-fn create(name: &str) -> io::Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+fn create(name: &str, reserved: bool) -> io::Result<OwnedFd> {
+    let mut flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    if reserved {
+        flags |= MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
+    }
     // Not a program. From Linux 6.3 on one must say so, and may be made to.
     let no_program = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
     match memfd_create(name, flags | no_program) {
@@ -116,7 +130,7 @@ mod tests {
 
     #[test]
     fn sealed_memory_is_whole_and_keeps_its_length() {
-        let file = create_sealed("shmring", 65536, &[(4096, b"start".to_vec())]).unwrap();
+        let file = create_sealed("shmring", 65536, None, &[(4096, b"start".to_vec())]).unwrap();
         let found = file.metadata().unwrap();
         assert_eq!((found.len(), found.blocks() * 512, found.nlink()), (65536, 65536, 0));
         let mut bytes = [0; 5];
@@ -135,7 +149,7 @@ mod tests {
     fn what_nobody_has_is_refused_before_anything_is_taken() {
         let available = available_bytes().expect("the kernel says");
         assert!(available > 1 << 20);
-        let refused = create_sealed("shmring", 1 << 60, &[]).unwrap_err();
+        let refused = create_sealed("shmring", 1 << 60, None, &[]).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
     }
 

@@ -10,12 +10,16 @@ use memmap2::{MmapOptions, MmapRaw};
 use super::copy::{copy_in, copy_out};
 use crate::layout::blocks::{control, lane, owner};
 use crate::layout::{Geometry, Word};
+use crate::os::advice::{self, MapOptions};
+use crate::os::guard::Guard;
 use crate::os::mirror::Mirror;
 use crate::ring::Memory;
 
 /// A lane's control block and its data, mapped twice back to back.
 #[derive(Debug)]
 pub struct Mapping {
+    /// Dropped before what it guards.
+    guard: Option<Guard>,
     /// Everything before the lanes' data.
     control: MmapRaw,
     data: Mirror,
@@ -34,17 +38,20 @@ pub enum SleepWord {
 }
 
 impl Mapping {
-    /// Maps one lane. `geometry` has been verified against the length of `file`.
-    pub fn new(file: &File, geometry: &Geometry, lane: u32) -> io::Result<Mapping> {
+    /// Maps one lane as `options` say. `geometry` has been verified against the
+    /// length of `file`.
+    pub fn new(file: &File, geometry: &Geometry, lane: u32, options: &MapOptions) -> io::Result<Mapping> {
         let too_large = |_| io::Error::from(io::ErrorKind::OutOfMemory);
         let control_len = usize::try_from(geometry.data_offset(0)).map_err(too_large)?;
         let capacity = geometry.capacity();
-        let mapping = Mapping {
+        let mut mapping = Mapping {
+            guard: None,
             control: MmapOptions::new().len(control_len).map_raw(file)?,
             data: Mirror::new(
                 file,
                 geometry.data_offset(lane),
                 usize::try_from(capacity).map_err(too_large)?,
+                geometry.data_align() as usize,
             )?,
             lane_at: geometry.lane_offset(lane) as usize,
             control_at: geometry.control_offset() as usize,
@@ -54,7 +61,20 @@ impl Mapping {
         assert!(mapping.lane_at.is_multiple_of(8) && mapping.lane_at + lane::STRIDE <= control_len);
         assert!(mapping.control_at.is_multiple_of(8) && mapping.control_at + control::LEN <= control_len);
         assert!(capacity.is_power_of_two() && capacity >= 8 && mapping.data.len() as u64 == capacity);
+        if options.guard {
+            // SAFETY: the field is dropped before the two, by their order.
+            mapping.guard = Some(unsafe { Guard::new(&mapping.control, &mapping.data)? });
+        }
+        advice::apply(options, file, &mapping.control, &mapping.data)?;
         Ok(mapping)
+    }
+
+    /// True if a touch found that the file had been truncated; only a guarded
+    /// mapping lives to tell. What was read or written since the last look may
+    /// have been private zeros. Never false again.
+    #[inline(always)]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_struck)
     }
 
     #[inline(always)]

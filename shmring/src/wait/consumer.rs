@@ -68,7 +68,7 @@ impl Consumer {
             found => found,
         };
         Ok(match found {
-            Found::Message(record) => Read::Message(self.take(record)),
+            Found::Message(record) => Read::Message(self.take(record)?),
             Found::End(end) => Read::End(end),
             Found::Empty => Read::Empty,
         })

@@ -1,0 +1,34 @@
+//! Where a region is, and what its users do there.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread;
+use std::time::Instant;
+
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use tempfile::TempDir;
+
+use crate::{DEADLINE, skipped};
+
+/// A folder on a tmpfs; `None`, and said so, if there is none here.
+pub fn on_tmpfs(test: &str) -> Option<TempDir> {
+    let folder = tempfile::tempdir_in("/dev/shm").ok();
+    let folder = folder.filter(|f| statfs(f.path()).is_ok_and(|s| s.filesystem_type() == TMPFS_MAGIC));
+    if folder.is_none() {
+        skipped(test, "/dev/shm is not a tmpfs that can be written to");
+    }
+    folder
+}
+
+/// Waits until the owner of the sleep word at `offset` of a region's file sleeps.
+pub fn until_asleep(path: &Path, offset: u64) {
+    let file = File::open(path).expect("the region is there");
+    let started = Instant::now();
+    let mut word = [0];
+    while word[0] & 1 == 0 {
+        assert!(started.elapsed() < DEADLINE, "nobody went to sleep at {offset:#x}");
+        file.read_exact_at(&mut word, offset).expect("the region is whole");
+        thread::yield_now();
+    }
+}
