@@ -168,6 +168,16 @@ fn a_hole_punched_while_attached() {
             fs::remove_file(folder.path().join(role)).unwrap();
         }
     }
+    // A head of zeros is impossible where one was committed; it was the hole.
+    let path = folder.path().join("used");
+    let mut used = user(&lab, &path, &[]);
+    used.must(&["create", "producer", "consumer", "send 1000"]);
+    assert_eq!(used.ask("try-read"), "message 0 of 1000");
+    used.must(&["commit"]);
+    assert_eq!(used.ask("fill 1000"), "Full");
+    punch(&path, 0x1000, DATA - 0x1000);
+    assert_eq!(used.ask("send 1000"), "Err(Punched)");
+    assert_eq!(used.ask("read"), "message 1 of 1000");
     // Whose space is as it was is not suspected, whatever it was.
     let path = folder.path().join("sparse");
     RegionOptions::new().capacity(CAPACITY).create(&path).unwrap();

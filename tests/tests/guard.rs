@@ -49,6 +49,25 @@ fn what_did_not_go_into_the_file_is_not_sent() {
 }
 
 #[test]
+fn a_full_ring_that_is_cut_is_neither_full_nor_damaged() {
+    for (len, consumed) in CUTS.into_iter().flat_map(|len| [(len, 0), (len, 1)]) {
+        let lab = Lab::new();
+        let (path, mut user) = guarded(&lab, &[]);
+        user.must(&["producer", "consumer", "send 1000"]);
+        for _ in 0..consumed {
+            assert_eq!(user.ask("try-read"), "message 0 of 1000");
+            user.must(&["commit"]);
+        }
+        assert_eq!(user.ask("fill 1000"), "Full");
+        cut(&path, len);
+        // The words that a full ring is asked for are there, or they are not.
+        let expected = if len < DATA { TRUNCATED } else { "Err(Full)" };
+        assert_eq!(user.ask("send 1000"), expected, "{consumed} consumed, cut to {len}");
+        assert_eq!(user.ask("check"), TRUNCATED);
+    }
+}
+
+#[test]
 fn what_did_not_come_from_the_file_is_not_delivered() {
     for len in CUTS {
         for verb in ["try-read", "read"] {

@@ -371,9 +371,7 @@ impl Consumer {
     }
 
     fn fail(&mut self, corrupt: Corrupt) -> ReadError {
-        // Words that a cut or a hole took are impossible too.
-        let lost = self.check_region().err();
-        lost.unwrap_or_else(|| damage(*self.corrupt.insert(corrupt)).into())
+        damage(*self.corrupt.insert(corrupt)).into()
     }
 
     fn state(&self) -> Result<u64, Corrupt> {

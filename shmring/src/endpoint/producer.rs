@@ -193,7 +193,7 @@ impl Producer {
         self.writer.claim(len).map_err(|claim| match claim {
             Claim::Full => self.check_reach().err().unwrap_or(SendError::Full),
             Claim::TooLarge => SendError::TooLarge { len, max: self.max_message() },
-            // Words that a cut or a hole took are impossible too.
+            // A head that a cut or a hole took is impossible too.
             Claim::Corrupt(corrupt) => {
                 let lost = self.check_region().err();
                 lost.unwrap_or_else(|| damage(*self.corrupt.insert(corrupt)).into())
