@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -470,4 +471,36 @@ fn each_process_chooses_for_itself() {
     assert_eq!(each(&mappings(&user.pid().to_string(), &path), "Rss"), KIB);
     let rss = each(&own(&path), "Rss");
     assert!(rss.contains(&0), "nobody touched the second alias here: {rss:?}");
+}
+
+#[test]
+fn memory_without_a_name_takes_the_same_options() {
+    const NAME: &str = "memory_without_a_name_takes_the_same_options";
+    let of = |region: &Region| PathBuf::from(format!("/proc/self/fd/{}", region.as_fd().as_raw_fd()));
+    let options = RegionOptions::new().capacity(CAPACITY).prefault(true).advise(Advice::DontDump);
+    let region = options.mode(0o640).create_anonymous().unwrap();
+    assert_eq!(fs::metadata(of(&region)).unwrap().mode() & 0o777, 0o640);
+    let _producer = region.producer().unwrap();
+    let mapped = own(&of(&region));
+    assert_eq!(each(&mapped, "Rss"), KIB);
+    assert!(mapped.iter().all(|m| m.has("dd")));
+
+    let _alone = settings();
+    let reserved = RegionOptions::new().capacity(2 << 20).huge_pages(HugePages::Reserved);
+    if pages_2m("free_hugepages") == 0 {
+        match reserved.create_anonymous() {
+            Err(CreateError::Lack(Lack::ReservedHugePages { needed: 2, free: 0 })) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let wanted = pages_2m("nr_hugepages") + 2;
+    let _raised = match Setting::change(NR_HUGEPAGES, &wanted.to_string()) {
+        Ok(raised) if pages_2m("nr_hugepages") == wanted => raised,
+        Ok(_) => return skipped(NAME, "the system has no 2 huge pages"),
+        Err(e) => return skipped(NAME, format!("{NR_HUGEPAGES}: {e}")),
+    };
+    let region = reserved.create_anonymous().unwrap();
+    let (mut producer, mut consumer) = (region.producer().unwrap(), region.consumer().unwrap());
+    assert_eq!(each(&own(&of(&region)), "KernelPageSize"), [2048; 6]);
+    pass_messages(&mut producer, &mut consumer);
 }
