@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::error::{CreateError, OpenError};
+use super::open::first_bytes;
 use super::options::RegionOptions;
-use super::region::{Region, first_bytes};
+use super::region::Region;
 use crate::os::memfd::{self, Kind};
 
 /// What the kernel calls the memory, in /proc/PID/maps for instance.

@@ -6,10 +6,12 @@ mod consumer;
 mod error;
 mod limits;
 mod name;
+mod open;
 mod options;
 mod owner;
 mod producer;
 mod region;
+mod seat;
 mod status;
 mod stream_id;
 

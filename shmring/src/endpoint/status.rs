@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::{io, os::unix::fs::FileExt};
 
 use super::error::OpenError;
+use super::open::first_page;
 use super::options::Schema;
 use super::owner::{self, Owner, Role};
-use super::region::{LANE, first_page, shape_of};
+use super::region::shape_of;
+use super::seat::LANE;
 use crate::layout::blocks::{LaneState, Phase, lane};
 use crate::layout::header::{Access, Header};
 use crate::layout::{CodecId, Word};
