@@ -7,7 +7,7 @@ use super::options::{Wait, Waiting};
 use super::owner::{self, Owner, Role};
 use super::producer::Flags;
 use super::region::Region;
-use super::seat::{Health, LANE, Seat, damage};
+use super::seat::{LANE, Seat, damage};
 use super::stream_id::StreamId;
 use crate::layout::Word;
 use crate::layout::blocks::{LaneState, Phase};
@@ -348,12 +348,7 @@ impl Consumer {
     /// What has become of the file.
     fn check_region(&self) -> Result<(), ReadError> {
         self.check_reach()?;
-        match self.seat.health() {
-            Health::Whole => Ok(()),
-            Health::Removed => Err(ReadError::Removed),
-            Health::Truncated => Err(ReadError::Truncated),
-            Health::Punched => Err(ReadError::Punched),
-        }
+        Ok(self.seat.check_file()?)
     }
 
     /// Copies a message out and steps over it.

@@ -6,7 +6,7 @@ use super::error::{AttachError, SendError};
 use super::options::{Wait, Waiting};
 use super::owner::Role;
 use super::region::Region;
-use super::seat::{Health, LANE, Seat, damage};
+use super::seat::{LANE, Seat, damage};
 use super::stream_id::StreamId;
 use crate::layout::record::{KNOWN_FLAGS, UNTERMINATED};
 use crate::layout::{Part, Word, blocks::LaneState};
@@ -223,12 +223,7 @@ impl Producer {
             return Err(SendError::Forked);
         }
         self.check_reach()?;
-        match self.seat.health() {
-            Health::Whole => Ok(()),
-            Health::Removed => Err(SendError::Removed),
-            Health::Truncated => Err(SendError::Truncated),
-            Health::Punched => Err(SendError::Punched),
-        }
+        Ok(self.seat.check_file()?)
     }
 
     /// Publishes what is staged and wakes the consumer if it sleeps; not so

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::error::{AttachError, Damage};
+use super::error::{AttachError, Damage, ReadError, SendError};
 use super::owner::{self, Role};
 use super::region::Region;
 use crate::layout::Geometry;
@@ -68,20 +68,20 @@ impl Seat {
         self.file.is_inherited()
     }
 
-    /// What has become of the file: asked while waiting.
-    pub(crate) fn health(&self) -> Health {
+    /// Asks the kernel whether the file is what it was.
+    pub(crate) fn check_file(&self) -> Result<(), Lost> {
         match self.file.metadata() {
-            Ok(found) if found.len() < self.geometry.file_len() => Health::Truncated,
-            Ok(found) if memfd::is_removed(&self.file, &found) => Health::Removed,
-            Ok(found) if found.blocks() < self.space => Health::Punched,
-            _ => Health::Whole,
+            Ok(found) if found.len() < self.geometry.file_len() => Err(Lost::Truncated),
+            Ok(found) if memfd::is_removed(&self.file, &found) => Err(Lost::Removed),
+            Ok(found) if found.blocks() < self.space => Err(Lost::Punched),
+            _ => Ok(()),
         }
     }
 
     /// Why an attach fails that found this: the file may have been cut under it.
     pub(crate) fn blame(&self, corrupt: Corrupt) -> AttachError {
-        match self.health() {
-            Health::Truncated => self.truncated(),
+        match self.check_file() {
+            Err(Lost::Truncated) => self.truncated(),
             _ => damage(corrupt).into(),
         }
     }
@@ -98,12 +98,31 @@ impl Seat {
 
 /// What has become of a region's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Health {
-    Whole,
+pub(crate) enum Lost {
     Truncated,
     Removed,
     /// Space of it was given back: a hole was punched.
     Punched,
+}
+
+impl From<Lost> for SendError {
+    fn from(lost: Lost) -> SendError {
+        match lost {
+            Lost::Truncated => SendError::Truncated,
+            Lost::Removed => SendError::Removed,
+            Lost::Punched => SendError::Punched,
+        }
+    }
+}
+
+impl From<Lost> for ReadError {
+    fn from(lost: Lost) -> ReadError {
+        match lost {
+            Lost::Truncated => ReadError::Truncated,
+            Lost::Removed => ReadError::Removed,
+            Lost::Punched => ReadError::Punched,
+        }
+    }
 }
 
 pub(crate) fn damage(what: Corrupt) -> Damage {
