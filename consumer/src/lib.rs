@@ -38,9 +38,10 @@ pub struct Arguments {
         conflicts_with = "verify",
         long_help = "Write to this file instead of stdout ('-' is stdout).\n\
         The ring remembers the file and how far it is: every message is written exactly once, whoever is \
-        killed and started again, and a later stream goes behind an earlier one. A file that is new to \
-        the ring is emptied first. What is no regular file (a pipe, a device) may get messages again \
-        after a kill."
+        killed and started again, and a later stream goes behind an earlier one. The file belongs to the \
+        ring: it is new or empty at first, what others append to it is cut off, and the ring remembers one \
+        file at a time. Keep to one --framing. What is no regular file (a pipe, a device) may get messages \
+        again after a kill."
     )]
     output: Option<PathBuf>,
 
@@ -96,6 +97,10 @@ pub fn consume(arguments: Arguments) -> Result<(), Exit> {
     consumer.set_wait(arguments.region.wait.into());
     consumer.set_interrupt(stop.flag());
     target.start(consumer.sink_position())?;
+    if let Some(position) = target.position() {
+        // Bound before anything is written: after a kill it is known again.
+        consumer.commit_at(position);
+    }
 
     let commit_bytes = capacity / 4;
     let mut session = Session { consumer, target, records, commit_bytes, left: arguments.count };
@@ -250,7 +255,7 @@ impl Target {
         }
     }
 
-    fn start(&mut self, position: u64) -> Result<(), Exit> {
+    fn start(&mut self, position: Option<u64>) -> Result<(), Exit> {
         match self {
             Target::Write { output, .. } => Ok(output.start(position)?),
             Target::Check(_) => Ok(()),

@@ -62,22 +62,29 @@ impl Output {
         is_file.then(|| StreamId::of_file(&self.file, 0)).transpose()
     }
 
-    /// From here on the output belongs to this run. One with an id is cut to
-    /// `position`, where the ring is with it.
+    /// From here on the output belongs to the ring. One with an id is cut to
+    /// `position`, where the ring is with it; `None`: it is new to the ring.
     ///
     /// # Errors
-    /// If it is shorter than that.
-    pub fn start(&mut self, position: u64) -> anyhow::Result<()> {
+    /// If it is shorter than that, or if it is new and not empty: nothing is
+    /// written over.
+    pub fn start(&mut self, position: Option<u64>) -> anyhow::Result<()> {
         if let (Some(path), Some(_)) = (&self.path, self.id()?) {
+            let path = path.display();
             let len = self.file.metadata()?.len();
-            if len < position {
-                anyhow::bail!(
-                    "{} has {len} bytes, but this ring wrote {position} to it: somebody cut it; put it back \
-                     as it was, or name another file, which gets the messages from here on",
-                    path.display()
-                );
+            match position {
+                Some(position) if len < position => anyhow::bail!(
+                    "{path} has {len} bytes, but this ring wrote {position} to it: somebody cut it; put it back \
+                     as it was, or name another file, which gets the messages from here on"
+                ),
+                None if len > 0 => anyhow::bail!(
+                    "{path} has {len} bytes that this ring did not write, or wrote before it was bound to \
+                     another file; remove it, or name another file"
+                ),
+                _ => {}
             }
-            self.file.set_len(position).with_context(|| format!("cannot cut {}", path.display()))?;
+            let position = position.unwrap_or(0);
+            self.file.set_len(position).with_context(|| format!("cannot cut {path}"))?;
             self.position = Some(position);
         }
         self.created = false;

@@ -25,37 +25,42 @@ fn a_position_is_committed_with_the_messages_or_not_at_all() {
     for message in [b"a", b"b", b"c"] {
         producer.send(message).unwrap();
     }
-    let mut consumer = region.resume_consumer(SINK).unwrap();
-    assert_eq!(consumer.sink_position(), 0);
+    let resume = || region.resume_consumer(SINK).unwrap();
+    let mut consumer = resume();
+    assert_eq!(consumer.sink_position(), None);
     read(&mut consumer);
     consumer.commit_at(10);
     read(&mut consumer);
     drop(consumer);
 
-    let mut consumer = region.resume_consumer(SINK).unwrap();
-    assert_eq!(consumer.sink_position(), 10);
+    let mut consumer = resume();
+    assert_eq!(consumer.sink_position(), Some(10));
     assert_eq!(read(&mut consumer), b"b");
     // A plain commit leaves the position alone.
     consumer.commit();
     drop(consumer);
-    let mut consumer = region.resume_consumer(SINK).unwrap();
-    assert_eq!(consumer.sink_position(), 10);
+    let mut consumer = resume();
+    assert_eq!(consumer.sink_position(), Some(10));
     // A position alone is committed too.
     consumer.commit_at(12);
     drop(consumer);
-    let mut consumer = region.resume_consumer(SINK).unwrap();
-    assert_eq!(consumer.sink_position(), 12);
+    let mut consumer = resume();
+    assert_eq!(consumer.sink_position(), Some(12));
     assert_eq!(read(&mut consumer), b"c");
 }
 
 #[test]
-fn another_sink_begins_at_0() {
+fn a_ring_is_bound_to_one_sink_by_its_first_commit_there() {
     let (_folder, region) = region();
     let position = |sink| region.resume_consumer(sink).unwrap().sink_position();
     region.resume_consumer(SINK).unwrap().commit_at(10);
-    assert_eq!(position(SINK), 10);
-    assert_eq!(position(OTHER), 0);
-    assert_eq!(position(SINK), 0, "the ring knows one sink at a time");
+    // To look is not to bind.
+    assert_eq!([position(OTHER), position(SINK)], [None, Some(10)]);
+    region.resume_consumer(OTHER).unwrap().commit_at(0);
+    assert_eq!([position(OTHER), position(SINK)], [Some(0), None]);
+    // All 0 name nothing.
+    region.resume_consumer(StreamId([0; 4])).unwrap().commit_at(5);
+    assert_eq!([position(StreamId([0; 4])), position(OTHER)], [None, None]);
 }
 
 #[test]
@@ -64,11 +69,11 @@ fn a_consumer_without_a_sink_leaves_the_position_alone() {
     region.producer().unwrap().send(b"a").unwrap();
     region.resume_consumer(SINK).unwrap().commit_at(10);
     let mut consumer = region.consumer().unwrap();
-    assert_eq!(consumer.sink_position(), 0);
+    assert_eq!(consumer.sink_position(), None);
     read(&mut consumer);
     consumer.commit_at(99);
     drop(consumer);
-    assert_eq!(region.resume_consumer(SINK).unwrap().sink_position(), 10);
+    assert_eq!(region.resume_consumer(SINK).unwrap().sink_position(), Some(10));
 }
 
 #[test]

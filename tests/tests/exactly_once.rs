@@ -84,15 +84,25 @@ impl Stream<'_> {
         self.kills[1] += consumer as usize;
     }
 
-    /// Starts the consumer again as often as it finds a producer dead.
+    /// Lets both come to their end. The consumer is started again if it found
+    /// a producer dead. The producer is started again once it has ended: the
+    /// consumer may have been killed between the end that it committed and its
+    /// own, and waits for another one.
     fn finish(mut self) -> [usize; 2] {
         loop {
-            let done = self.consumer.finish();
-            if done.status.code() == Some(0) {
-                break;
+            if !self.producer.is_running() {
+                self.producer.finish().expect(0);
+                self.producer = producer(self.lab, &self.ring, self.input);
             }
-            done.expect(3);
-            self.consumer = consumer(self.lab, &self.ring, &self.output);
+            if !self.consumer.is_running() {
+                let done = self.consumer.finish();
+                if done.status.code() == Some(0) {
+                    break;
+                }
+                done.expect(3);
+                self.consumer = consumer(self.lab, &self.ring, &self.output);
+            }
+            std::thread::yield_now();
         }
         self.producer.finish().expect(0);
         assert!(fs::read(self.input).unwrap() == fs::read(&self.output).unwrap(), "not the same bytes");
@@ -233,14 +243,14 @@ fn only_a_regular_file_can_be_gone_on_with() {
 #[test]
 fn an_output_goes_on_where_the_ring_left_off() {
     let lab = Lab::new();
-    let output = lab.file("output", b"what was there before\n");
+    let output = lab.path("output");
     let written = || fs::read_to_string(&output).unwrap();
     lab.run(Producer, &["ring"], b"1\n2\n3\n4\n").expect(0);
     let count = |n: &str| {
         lab.run(Consumer, &["ring", "--count", n, "--output", output.to_str().unwrap()], b"").expect(0);
     };
     count("1");
-    assert_eq!(written(), "1\n", "new to the ring");
+    assert_eq!(written(), "1\n");
     // As a kill may leave it: written and not committed.
     fs::write(&output, "1\n2\n3").unwrap();
     count("2");
@@ -259,6 +269,24 @@ fn an_output_goes_on_where_the_ring_left_off() {
     assert_eq!(lab.run(Consumer, &["ring", "--count", "1"], b"").expect(0).stdout, b"6\n");
     receive(&lab, "ring", &output, "lines").expect(0);
     assert_eq!(written(), "1\n2\n3\n4\n5\n7\n");
+}
+
+#[test]
+fn an_output_that_the_ring_did_not_write_is_not_written_over() {
+    let lab = Lab::new();
+    let output = lab.file("output", b"precious\n");
+    lab.run(Producer, &["ring"], b"1\n2\n").expect(0);
+    let refused = receive(&lab, "ring", &output, "lines").expect(1);
+    assert!(refused.stderr.contains("9 bytes that this ring did not write"), "{}", refused.stderr);
+    assert_eq!(fs::read(&output).unwrap(), b"precious\n");
+
+    // Nor is one that the ring was bound to before it was bound to another.
+    let (first, second) = (lab.path("first"), lab.file("second", b""));
+    let first_name = first.to_str().unwrap();
+    lab.run(Consumer, &["ring", "--count", "1", "--output", first_name], b"").expect(0);
+    receive(&lab, "ring", &second, "lines").expect(0);
+    receive(&lab, "ring", &first, "lines").expect(1);
+    assert_eq!([fs::read(&first).unwrap(), fs::read(&second).unwrap()], [b"1\n", b"2\n"]);
 }
 
 #[test]

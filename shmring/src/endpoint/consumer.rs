@@ -30,7 +30,7 @@ use crate::ring::{Corrupt, Fault, Memory, Reader, Record, Sink, sleep};
 #[derive(Debug)]
 pub struct Consumer {
     reader: Reader<Mapping>,
-    has_sink: bool,
+    sink: Option<StreamId>,
     buffer: Vec<u8>,
     /// The lane's state word as of a death that is not reported yet.
     death: Option<u64>,
@@ -100,23 +100,16 @@ pub(crate) enum Found {
 }
 
 impl Consumer {
-    /// `sink`: commits carry a position in it; `None`: they leave the position
-    /// of whatever sink there was as it is.
+    /// `sink`: what `commit_at` is about.
     pub(crate) fn attach(region: &Region, sink: Option<StreamId>) -> Result<Consumer, AttachError> {
         let (seat, mapping) = region.take(Role::Consumer)?;
-        let mut reader = Reader::take_over(mapping, region.shape()).map_err(|corrupt| seat.blame(corrupt))?;
-        if let Some(StreamId(id)) = sink
-            && reader.sink().id != id
-        {
-            reader.set_sink(Sink { id, position: 0 });
-            reader.commit();
-        }
+        let reader = Reader::take_over(mapping, region.shape()).map_err(|corrupt| seat.blame(corrupt))?;
         let word = reader.memory().sleep_word(SleepWord::Consumer);
         sleep::reset(word, membarrier::is_possible());
         seat.sign(reader.memory());
         let consumer = Consumer {
             reader,
-            has_sink: sink.is_some(),
+            sink,
             buffer: Vec::new(),
             death: None,
             noted: None,
@@ -182,7 +175,8 @@ impl Consumer {
 
     /// Commits everything read so far: the next consumer goes on behind it,
     /// and the producer may overwrite it. One store decides; wakes a waiting
-    /// producer.
+    /// producer. It leaves the position in a sink as it is: with a sink, use
+    /// [`commit_at`](Self::commit_at) only.
     pub fn commit(&mut self) {
         if self.seat.is_inherited() {
             return;
@@ -199,19 +193,22 @@ impl Consumer {
     }
 
     /// [`commit`](Self::commit) together with a position in the sink of
-    /// [`Region::resume_consumer`]: both in one store, or neither. Without
+    /// [`Region::resume_consumer`]: both in one store, or neither. From the
+    /// first time on, the ring is bound to that sink, and to no other. Without
     /// such a sink it is a commit.
     pub fn commit_at(&mut self, position: u64) {
-        if self.has_sink {
-            self.reader.set_sink(Sink { position, ..self.reader.sink() });
+        if let Some(StreamId(id)) = self.sink {
+            self.reader.set_sink(Sink { id, position });
         }
         self.commit();
     }
 
-    /// The position in the sink that was committed last; 0 if it is new to the
-    /// ring, or if there is none.
-    pub fn sink_position(&self) -> u64 {
-        if self.has_sink { self.reader.sink().position } else { 0 }
+    /// The position in the sink that was committed last; `None` if the ring is
+    /// not bound to this sink, or if there is none.
+    pub fn sink_position(&self) -> Option<u64> {
+        let Sink { id, position } = self.reader.sink();
+        let bound = self.sink.is_some_and(|sink| sink.0 == id && id != [0; 4]);
+        bound.then_some(position)
     }
 
     /// Asks the kernel whether a producer is attached, and notices if the last

@@ -109,7 +109,30 @@ impl Region {
     /// on: exactly behind the last message that was published.
     ///
     /// The lane must be unused, or have been used by producers of this source
-    /// only.
+    /// only; a [`producer`](Self::producer) unbinds it for good. What cannot be
+    /// promised: anything for a source that cannot be read from its middle, or
+    /// that changes before that.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let region = shmring::Region::create(folder.path().join("orders.ring"))?;
+    /// # let path = folder.path().join("orders.txt");
+    /// # std::fs::write(&path, "one\ntwo\n")?;
+    /// use std::fs::File;
+    /// use std::io::{BufRead, BufReader, Seek, SeekFrom};
+    /// use shmring::StreamId;
+    ///
+    /// let mut file = File::open(&path)?;
+    /// let mut producer = region.resume_producer(StreamId::of_file(&file, 0)?)?;
+    /// // A line is its message and a newline.
+    /// let sent = producer.sent();
+    /// file.seek(SeekFrom::Start(sent.bytes + sent.messages))?;
+    /// for line in BufReader::new(file).lines() {
+    ///     producer.send(line?.as_bytes())?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`AttachError::OtherSource`] if it was used otherwise; as
@@ -131,12 +154,12 @@ impl Region {
     /// twice, wherever it dies.
     ///
     /// The caller makes the sink what it was at
-    /// [`sink_position`](super::Consumer::sink_position), writes what it reads
-    /// from there on, and calls [`commit_at`](super::Consumer::commit_at) with
-    /// the position reached. The sink has to keep what was written to it
-    /// before: true for a file and SIGKILL; not for a pipe, and not for a file
-    /// and a crash of the machine. The region knows one sink at a time: with
-    /// another one, the position begins at 0.
+    /// [`sink_position`](super::Consumer::sink_position), binds the ring to it
+    /// by [`commit_at`](super::Consumer::commit_at) that position, writes what
+    /// it reads from there on, and calls `commit_at` with the position reached.
+    /// The sink has to keep what was written to it before: true for a file and
+    /// SIGKILL; not for a pipe, and not for a file and a crash of the machine.
+    /// The ring is bound to one sink at a time, and forgets the one before.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -150,9 +173,10 @@ impl Region {
     ///
     /// let file = File::options().create(true).truncate(false).write(true).open(&path)?;
     /// let mut consumer = region.resume_consumer(StreamId::of_file(&file, 0)?)?;
-    /// let mut position = consumer.sink_position();
+    /// let mut position = consumer.sink_position().unwrap_or(0);
     /// // What a dead predecessor wrote and did not commit comes again.
     /// file.set_len(position)?;
+    /// consumer.commit_at(position);
     /// while let Read::Message(message) = consumer.try_read()? {
     ///     file.write_all_at(message.payload, position)?;
     ///     position += message.payload.len() as u64;
