@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use shmring::codec::Codec;
-use shmring::{Consumer, End, Flags, Message, Owner, Read, ReadError, RegionOptions, StreamId};
+use shmring::{Consumer, End, Flags, Message, Owner, Read, ReadError, RegionOptions};
 use shmring_grammar::{
     Common, Exit, Framed, Framing, Output, RecordCodec, RegionFlags, Stop, Tally, is_broken_pipe, open_codec,
     say,
@@ -80,27 +80,19 @@ pub fn consume(arguments: Arguments) -> Result<(), Exit> {
             pending: Vec::new(),
         },
     };
-    let sink = target.id()?;
     // After the output is open: to wait for the reader of a named pipe is to
     // be ended by the first signal.
     let stop = Stop::install()?;
     let (mut consumer, records, capacity) =
         arguments.region.attach(&path, RegionOptions::new(), |region| {
             let records = open_codec(region)?;
-            let consumer = match sink {
-                Some(sink) => region.resume_consumer(sink)?,
-                None => region.consumer()?,
-            };
+            let mut consumer = region.consumer()?;
+            target.start(&mut consumer)?;
             Ok((consumer, records, region.capacity()))
         })?;
     info!("attached to {}, next message is {}", path.display(), consumer.sequence());
     consumer.set_wait(arguments.region.wait.into());
     consumer.set_interrupt(stop.flag());
-    target.start(consumer.sink_position())?;
-    if let Some(position) = target.position() {
-        // Bound before anything is written: after a kill it is known again.
-        consumer.commit_at(position);
-    }
 
     let commit_bytes = capacity / 4;
     let mut session = Session { consumer, target, records, commit_bytes, left: arguments.count };
@@ -241,13 +233,6 @@ enum Target {
 }
 
 impl Target {
-    fn id(&self) -> Result<Option<StreamId>, Exit> {
-        match self {
-            Target::Write { output, .. } => Ok(output.id()?),
-            Target::Check(_) => Ok(None),
-        }
-    }
-
     fn position(&self) -> Option<u64> {
         match self {
             Target::Write { output, .. } => output.position(),
@@ -255,9 +240,9 @@ impl Target {
         }
     }
 
-    fn start(&mut self, position: Option<u64>) -> Result<(), Exit> {
+    fn start(&mut self, consumer: &mut Consumer) -> anyhow::Result<()> {
         match self {
-            Target::Write { output, .. } => Ok(output.start(position)?),
+            Target::Write { output, .. } => output.start(consumer),
             Target::Check(_) => Ok(()),
         }
     }

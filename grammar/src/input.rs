@@ -166,7 +166,8 @@ impl Input {
     #[expect(clippy::should_implement_trait, reason = "it lends the message")]
     pub fn next(&mut self) -> Result<Step<'_>, InputError> {
         let left = &self.buffer[self.used..self.filled];
-        let number = self.count + 1;
+        // A hostile ring says how many there were.
+        let number = self.count.wrapping_add(1);
         let (frame, unterminated) = match self.framing.first(left, self.searched) {
             Some(frame) => (frame, false),
             None if self.at_end && left.is_empty() => return Ok(Step::End),

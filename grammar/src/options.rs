@@ -83,7 +83,7 @@ impl RegionFlags {
         &self,
         path: &Path,
         mut options: RegionOptions,
-        attach: impl Fn(&Region) -> anyhow::Result<T>,
+        mut attach: impl FnMut(&Region) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         if let Some(capacity) = self.capacity {
             options = options.capacity(capacity);

@@ -1,6 +1,6 @@
 //! A sink's position and a source's progress, committed with the messages.
 
-use shmring::{AttachError, Flags, Read, Region, RegionOptions, StreamId};
+use shmring::{AttachError, Consumer, Flags, Read, Region, RegionOptions, StreamId};
 
 const SINK: StreamId = StreamId([1, 2, 3, 4]);
 const OTHER: StreamId = StreamId([1, 2, 3, 5]);
@@ -11,11 +11,17 @@ fn region() -> (tempfile::TempDir, Region) {
     (folder, region)
 }
 
-fn read(consumer: &mut shmring::Consumer) -> Vec<u8> {
+fn read(consumer: &mut Consumer) -> Vec<u8> {
     match consumer.try_read().unwrap() {
         Read::Message(message) => message.payload.to_vec(),
         other => panic!("{other:?}"),
     }
+}
+
+fn bound(region: &Region, sink: StreamId) -> (Consumer, Option<u64>) {
+    let mut consumer = region.consumer().unwrap();
+    let position = consumer.bind_sink(sink).unwrap();
+    (consumer, position)
 }
 
 #[test]
@@ -25,41 +31,41 @@ fn a_position_is_committed_with_the_messages_or_not_at_all() {
     for message in [b"a", b"b", b"c"] {
         producer.send(message).unwrap();
     }
-    let resume = || region.resume_consumer(SINK).unwrap();
-    let mut consumer = resume();
-    assert_eq!(consumer.sink_position(), None);
+    let (mut consumer, position) = bound(&region, SINK);
+    assert_eq!(position, None);
     read(&mut consumer);
     consumer.commit_at(10);
     read(&mut consumer);
     drop(consumer);
 
-    let mut consumer = resume();
-    assert_eq!(consumer.sink_position(), Some(10));
+    let (mut consumer, position) = bound(&region, SINK);
+    assert_eq!(position, Some(10));
     assert_eq!(read(&mut consumer), b"b");
     // A plain commit leaves the position alone.
     consumer.commit();
+    assert_eq!(consumer.bind_sink(SINK).unwrap(), Some(10));
     drop(consumer);
-    let mut consumer = resume();
-    assert_eq!(consumer.sink_position(), Some(10));
+    let (mut consumer, position) = bound(&region, SINK);
+    assert_eq!(position, Some(10));
     // A position alone is committed too.
     consumer.commit_at(12);
     drop(consumer);
-    let mut consumer = resume();
-    assert_eq!(consumer.sink_position(), Some(12));
+    let (mut consumer, position) = bound(&region, SINK);
+    assert_eq!(position, Some(12));
     assert_eq!(read(&mut consumer), b"c");
 }
 
 #[test]
 fn a_ring_is_bound_to_one_sink_by_its_first_commit_there() {
     let (_folder, region) = region();
-    let position = |sink| region.resume_consumer(sink).unwrap().sink_position();
-    region.resume_consumer(SINK).unwrap().commit_at(10);
+    let position = |sink| bound(&region, sink).1;
+    bound(&region, SINK).0.commit_at(10);
     // To look is not to bind.
     assert_eq!([position(OTHER), position(SINK)], [None, Some(10)]);
-    region.resume_consumer(OTHER).unwrap().commit_at(0);
+    bound(&region, OTHER).0.commit_at(0);
     assert_eq!([position(OTHER), position(SINK)], [Some(0), None]);
     // All 0 name nothing.
-    region.resume_consumer(StreamId([0; 4])).unwrap().commit_at(5);
+    bound(&region, StreamId([0; 4])).0.commit_at(5);
     assert_eq!([position(StreamId([0; 4])), position(OTHER)], [None, None]);
 }
 
@@ -67,13 +73,22 @@ fn a_ring_is_bound_to_one_sink_by_its_first_commit_there() {
 fn a_consumer_without_a_sink_leaves_the_position_alone() {
     let (_folder, region) = region();
     region.producer().unwrap().send(b"a").unwrap();
-    region.resume_consumer(SINK).unwrap().commit_at(10);
+    bound(&region, SINK).0.commit_at(10);
     let mut consumer = region.consumer().unwrap();
-    assert_eq!(consumer.sink_position(), None);
     read(&mut consumer);
     consumer.commit_at(99);
     drop(consumer);
-    assert_eq!(region.resume_consumer(SINK).unwrap().sink_position(), Some(10));
+    assert_eq!(bound(&region, SINK).1, Some(10));
+}
+
+#[test]
+#[should_panic(expected = "before the first read")]
+fn a_sink_is_not_bound_behind_what_was_read() {
+    let (_folder, region) = region();
+    region.producer().unwrap().send(b"a").unwrap();
+    let mut consumer = region.consumer().unwrap();
+    read(&mut consumer);
+    let _ = consumer.bind_sink(SINK);
 }
 
 #[test]

@@ -290,6 +290,38 @@ fn an_output_that_the_ring_did_not_write_is_not_written_over() {
 }
 
 #[test]
+fn of_two_consumers_at_once_one_gets_the_file() {
+    for _ in 0..20 {
+        let lab = Lab::new();
+        let output = lab.path("output");
+        let start = || lab.start(Consumer, &["ring", "--output", output.to_str().unwrap()]);
+        let [mut one, mut other] = [start(), start()];
+        while one.is_running() && other.is_running() {
+            std::thread::yield_now();
+        }
+        let (winner, loser) = if one.is_running() { (one, other) } else { (other, one) };
+        loser.finish().expect(1);
+        lab.run(Producer, &["ring"], b"1\n2\n").expect(0);
+        winner.finish().expect(0);
+        assert_eq!(fs::read(&output).unwrap(), b"1\n2\n");
+    }
+}
+
+#[test]
+fn two_rings_do_not_write_to_one_file() {
+    let lab = Lab::new();
+    let output = lab.path("output");
+    let first = consumer(&lab, "first", &output);
+    let mut second = lab.command(Consumer);
+    let refused = Child::start(second.args(["second", "--output"]).arg(&output)).finish().expect(1);
+    assert!(refused.stderr.contains("another program is writing"), "{}", refused.stderr);
+    assert!(!lab.ring("second").exists());
+    lab.run(Producer, &["first"], b"1\n").expect(0);
+    first.finish().expect(0);
+    assert_eq!(fs::read(&output).unwrap(), b"1\n");
+}
+
+#[test]
 fn an_output_that_was_cut_is_refused_and_left_alone() {
     let lab = Lab::new();
     let output = lab.path("output");

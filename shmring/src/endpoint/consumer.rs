@@ -30,6 +30,7 @@ use crate::ring::{Corrupt, Fault, Memory, Reader, Record, Sink, sleep};
 #[derive(Debug)]
 pub struct Consumer {
     reader: Reader<Mapping>,
+    /// What [`Consumer::commit_at`] is about.
     sink: Option<StreamId>,
     buffer: Vec<u8>,
     /// The lane's state word as of a death that is not reported yet.
@@ -100,8 +101,7 @@ pub(crate) enum Found {
 }
 
 impl Consumer {
-    /// `sink`: what `commit_at` is about.
-    pub(crate) fn attach(region: &Region, sink: Option<StreamId>) -> Result<Consumer, AttachError> {
+    pub(crate) fn attach(region: &Region) -> Result<Consumer, AttachError> {
         let (seat, mapping) = region.take(Role::Consumer)?;
         let reader = Reader::take_over(mapping, region.shape()).map_err(|corrupt| seat.blame(corrupt))?;
         let word = reader.memory().sleep_word(SleepWord::Consumer);
@@ -109,7 +109,7 @@ impl Consumer {
         seat.sign(reader.memory());
         let consumer = Consumer {
             reader,
-            sink,
+            sink: None,
             buffer: Vec::new(),
             death: None,
             noted: None,
@@ -192,23 +192,67 @@ impl Consumer {
         }
     }
 
+    /// Says where the messages go, so that [`commit_at`](Self::commit_at) can
+    /// commit a position there together with them. Returns the position that
+    /// was committed last, or `None` if the ring is bound to another sink or to
+    /// none. Nothing is changed yet.
+    ///
+    /// The caller makes the sink what it was at that position, binds the ring
+    /// to it by `commit_at` that position, writes what it reads from there on,
+    /// and calls `commit_at` with the position reached. Then nothing is lost
+    /// and nothing written twice, wherever it dies. The sink has to keep what
+    /// was written to it before: true for a file and SIGKILL; not for a pipe,
+    /// and not for a file and a crash of the machine.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let region = shmring::Region::create(folder.path().join("orders.ring"))?;
+    /// # let path = folder.path().join("orders.txt");
+    /// # region.producer()?.send(b"one\n")?;
+    /// use std::fs::File;
+    /// use std::os::unix::fs::FileExt;
+    /// use shmring::{Read, StreamId};
+    ///
+    /// let mut consumer = region.consumer()?;
+    /// let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    /// let mut position = consumer.bind_sink(StreamId::of_file(&file, 0)?)?.unwrap_or(0);
+    /// // What a dead predecessor wrote and did not commit comes again.
+    /// file.set_len(position)?;
+    /// consumer.commit_at(position);
+    /// while let Read::Message(message) = consumer.try_read()? {
+    ///     file.write_all_at(message.payload, position)?;
+    ///     position += message.payload.len() as u64;
+    ///     consumer.commit_at(position);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReadError::Forked`].
+    ///
+    /// # Panics
+    /// If something is read and not committed: nobody knows where it went.
+    pub fn bind_sink(&mut self, sink: StreamId) -> Result<Option<u64>, ReadError> {
+        if self.seat.is_inherited() {
+            return Err(ReadError::Forked);
+        }
+        assert!(self.uncommitted() == 0, "a sink is bound before the first read, or after a commit");
+        self.sink = Some(sink);
+        let Sink { id, position } = self.reader.sink();
+        // All 0: there is none.
+        Ok((sink.0 == id && id != [0; 4]).then_some(position))
+    }
+
     /// [`commit`](Self::commit) together with a position in the sink of
-    /// [`Region::resume_consumer`]: both in one store, or neither. From the
+    /// [`bind_sink`](Self::bind_sink): both in one store, or neither. From the
     /// first time on, the ring is bound to that sink, and to no other. Without
-    /// such a sink it is a commit.
+    /// a sink it is a commit.
     pub fn commit_at(&mut self, position: u64) {
         if let Some(StreamId(id)) = self.sink {
             self.reader.set_sink(Sink { id, position });
         }
         self.commit();
-    }
-
-    /// The position in the sink that was committed last; `None` if the ring is
-    /// not bound to this sink, or if there is none.
-    pub fn sink_position(&self) -> Option<u64> {
-        let Sink { id, position } = self.reader.sink();
-        let bound = self.sink.is_some_and(|sink| sink.0 == id && id != [0; 4]);
-        bound.then_some(position)
     }
 
     /// Asks the kernel whether a producer is attached, and notices if the last

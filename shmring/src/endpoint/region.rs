@@ -146,49 +146,7 @@ impl Region {
     /// # Errors
     /// [`AttachError::Busy`] names the consumer that is there.
     pub fn consumer(&self) -> Result<super::Consumer, AttachError> {
-        super::Consumer::attach(self, None)
-    }
-
-    /// Attaches as a consumer that commits together with a position in a sink
-    /// of the caller's, `sink`, so that nothing is lost and nothing written
-    /// twice, wherever it dies.
-    ///
-    /// The caller makes the sink what it was at
-    /// [`sink_position`](super::Consumer::sink_position), binds the ring to it
-    /// by [`commit_at`](super::Consumer::commit_at) that position, writes what
-    /// it reads from there on, and calls `commit_at` with the position reached.
-    /// The sink has to keep what was written to it before: true for a file and
-    /// SIGKILL; not for a pipe, and not for a file and a crash of the machine.
-    /// The ring is bound to one sink at a time, and forgets the one before.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let region = shmring::Region::create(folder.path().join("orders.ring"))?;
-    /// # let path = folder.path().join("orders.txt");
-    /// # region.producer()?.send(b"one\n")?;
-    /// use std::fs::File;
-    /// use std::os::unix::fs::{FileExt, MetadataExt};
-    /// use shmring::{Read, StreamId};
-    ///
-    /// let file = File::options().create(true).truncate(false).write(true).open(&path)?;
-    /// let mut consumer = region.resume_consumer(StreamId::of_file(&file, 0)?)?;
-    /// let mut position = consumer.sink_position().unwrap_or(0);
-    /// // What a dead predecessor wrote and did not commit comes again.
-    /// file.set_len(position)?;
-    /// consumer.commit_at(position);
-    /// while let Read::Message(message) = consumer.try_read()? {
-    ///     file.write_all_at(message.payload, position)?;
-    ///     position += message.payload.len() as u64;
-    ///     consumer.commit_at(position);
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`consumer`](Self::consumer).
-    pub fn resume_consumer(&self, sink: super::StreamId) -> Result<super::Consumer, AttachError> {
-        super::Consumer::attach(self, Some(sink))
+        super::Consumer::attach(self)
     }
 
     /// Where it was opened. For an anonymous region `memfd:shmring`, a name for

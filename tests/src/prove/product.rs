@@ -195,8 +195,7 @@ impl Product {
             Operation::ReadCommit => self.read(plan.pending.len())?,
             Operation::FileCommit => {
                 let at = self.output.at;
-                drop(self.consumer.take());
-                self.consumer = Some(self.region.resume_consumer(StreamId([1, 2, 3, 4]))?);
+                self.consumer().bind_sink(StreamId([1, 2, 3, 4]))?;
                 self.consumer().commit_at(at);
                 self.read_to_file(plan.pending.len())?;
                 if scenario.twisted() {
