@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 use shmring::{Owner, Status};
-use shmring_grammar::{Common, Exit, is_broken_pipe};
+use shmring_grammar::{Common, Exit, file_words, is_broken_pipe};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -43,6 +43,12 @@ fn write(status: &Status, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "  committed   {} messages", lane.committed)?;
         writeln!(out, "  waiting     {} messages", (lane.sent.wrapping_sub(lane.committed) as i64).max(0))?;
         writeln!(out, "  used        {} of {} bytes", lane.used, status.capacity)?;
+        if let Some(source) = &lane.source {
+            writeln!(out, "  input       {}", file_words(source))?;
+        }
+        if let Some((sink, position)) = &lane.sink {
+            writeln!(out, "  output      {}, {position} bytes", file_words(sink))?;
+        }
     }
     Ok(())
 }

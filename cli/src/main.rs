@@ -67,7 +67,7 @@ struct Create {
     #[arg(long, value_name = "NAME|GID", value_parser = parse_group)]
     group: Option<u32>,
 
-    /// Lay the ring out for pages of 2 MiB, its capacity then at least as much
+    /// Lay the ring out for pages of 2 MiB; its capacity is then at least, and usually, as much
     #[arg(long, value_enum, value_name = "KIND")]
     huge_pages: Option<HugePagesFlag>,
 }
@@ -75,7 +75,7 @@ struct Create {
 /// The values of `--huge-pages`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum HugePagesFlag {
-    /// The kernel joins small pages, for each process that asks for it
+    /// The kernel joins small pages, for each process that asks for it by the library
     Transparent,
     /// Pages that are set aside (vm.nr_hugepages); the ring is on a hugetlbfs
     Reserved,

@@ -3,6 +3,7 @@
 //! stands for what. One grammar for all programs.
 
 mod exit;
+mod file_id;
 mod frame;
 mod input;
 mod options;
@@ -13,6 +14,7 @@ mod stop;
 mod units;
 
 pub use exit::{Exit, run, say};
+pub use file_id::file_words;
 pub use frame::Framing;
 pub use input::{Input, InputError, Step};
 pub use options::{Common, Framed, RegionFlags, Verbosity, WaitFlag};

@@ -1,6 +1,6 @@
 //! What the program `producer` does: input -> messages -> ring.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
@@ -8,7 +8,7 @@ use shmring::codec::Codec;
 use shmring::{AttachError, Batch, Flags, Producer, Region, RegionOptions, SendError, StreamId};
 use shmring_grammar::{
     Common, Exit, Framed, Input, MIN_SIZE, Pattern, Ready, Record, RecordCodec, RegionFlags, Step, Stop,
-    max_payload, open_codec, parse_size, record_schema,
+    file_words, max_payload, open_codec, parse_size, record_schema,
 };
 use tracing::info;
 
@@ -127,28 +127,28 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
             let max = max_payload(region, records);
             match arguments.size {
                 Some(len) if len > max => Err(SendError::TooLarge { len, max }.into()),
-                _ => Ok((attach(region, source, records)?, records, max)),
+                _ => Ok((attach(region, arguments.input.as_deref(), source, records)?, records, max)),
             }
         })?;
     info!("attached to {}, next message is {}", path.display(), producer.sequence());
     producer.set_wait(arguments.region.wait.into());
     producer.set_interrupt(stop.flag());
 
-    let mut sink = Sink { records, encoded: Vec::new(), arguments: &arguments, stop: &stop, sent: 0 };
+    let mut sender = Sender { records, encoded: Vec::new(), arguments: &arguments, stop: &stop, sent: 0 };
     let sent = match input {
         Some(mut input) => {
             input.set_max_len(max_payload);
             let resumed = if source.is_some() { input.resume(&producer.sent()) } else { Ok(()) };
             match resumed {
-                Ok(()) => sink.send_input(&mut producer, input),
+                Ok(()) => sender.send_input(&mut producer, input),
                 Err(e) => Err(e.into()),
             }
         }
-        None => sink.generate(&mut producer),
+        None => sender.generate(&mut producer),
     };
     match sent {
         Ok(()) => {
-            info!("sent {} messages", sink.sent);
+            info!("sent {} messages", sender.sent);
             producer.close();
             Ok(())
         }
@@ -159,26 +159,47 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
     }
 }
 
-fn attach(region: &Region, source: Option<StreamId>, records: bool) -> anyhow::Result<Producer> {
+fn attach(
+    region: &Region,
+    input: Option<&Path>,
+    source: Option<StreamId>,
+    records: bool,
+) -> anyhow::Result<Producer> {
+    let input = input.unwrap_or(Path::new("-"));
     match source {
         Some(_) if records => anyhow::bail!(
             "--resume needs a ring of plain bytes, and the messages of {} are records (--codec bincode)",
             region.path().display()
         ),
         Some(source) => region.resume_producer(source).map_err(|e| match e {
-            AttachError::OtherSource { bound: Some(bound), .. } if bound.0[..3] == source.0[..3] => {
-                anyhow::anyhow!(
-                    "the ring was filled from this input in another framing; use the same --framing"
-                )
-            }
+            AttachError::OtherSource { bound, .. } => other_input(input, source, bound),
             e => e.into(),
         }),
         None => Ok(region.producer()?),
     }
 }
 
+/// Why the ring does not go on with this input.
+fn other_input(input: &Path, asked: StreamId, bound: Option<StreamId>) -> anyhow::Error {
+    let (path, asked_words) = (input.display(), file_words(&asked));
+    match bound {
+        Some(bound) if bound.0[..3] == asked.0[..3] => {
+            anyhow::anyhow!("the ring was filled from {path} in another framing; use the same --framing")
+        }
+        Some(bound) => anyhow::anyhow!(
+            "the ring was filled from another file ({}) than {path} is now ({asked_words}); use a ring of its \
+             own for each. A file that was removed, or saved anew by an editor, is another one",
+            file_words(&bound)
+        ),
+        None => anyhow::anyhow!(
+            "the ring was used without --resume, so nobody knows what of {path} ({asked_words}) is in it; use a \
+             ring of its own for it"
+        ),
+    }
+}
+
 /// Where messages go, a batch at a time.
-struct Sink<'a> {
+struct Sender<'a> {
     records: bool,
     encoded: Vec<u8>,
     arguments: &'a Arguments,
@@ -187,13 +208,13 @@ struct Sink<'a> {
 }
 
 /// Where messages come from.
-trait Source {
+trait Messages {
     /// The next message that is here already, and its flags. It will have
     /// this sequence.
     fn next(&mut self, sequence: u64) -> Result<Option<(&[u8], Flags)>, Exit>;
 }
 
-impl Source for Input {
+impl Messages for Input {
     fn next(&mut self, _: u64) -> Result<Option<(&[u8], Flags)>, Exit> {
         Ok(match Input::next(self)? {
             Step::Message(payload, true) => Some((payload, Flags::UNTERMINATED)),
@@ -209,7 +230,7 @@ struct Generated {
     left: u64,
 }
 
-impl Source for Generated {
+impl Messages for Generated {
     fn next(&mut self, sequence: u64) -> Result<Option<(&[u8], Flags)>, Exit> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;
@@ -217,7 +238,7 @@ impl Source for Generated {
     }
 }
 
-impl Sink<'_> {
+impl Sender<'_> {
     fn send_input(&mut self, producer: &mut Producer, mut input: Input) -> Result<(), Exit> {
         while !input.at_end() && !self.stop.requested() {
             // What comes goes on at once, however little it is.
@@ -237,11 +258,11 @@ impl Sink<'_> {
     }
 
     /// Sends what is there, in batches, until the program should stop.
-    fn send_all(&mut self, producer: &mut Producer, source: &mut impl Source) -> Result<(), Exit> {
+    fn send_all(&mut self, producer: &mut Producer, messages: &mut impl Messages) -> Result<(), Exit> {
         loop {
             let first = producer.sequence();
             let mut batch = producer.batch();
-            let filled = self.fill(&mut batch, first, source);
+            let filled = self.fill(&mut batch, first, messages);
             // Also after a failure: what came before it was accepted.
             batch.publish();
             if filled? == Filled::AllThereIs || self.stop.requested() {
@@ -250,11 +271,16 @@ impl Sink<'_> {
         }
     }
 
-    fn fill(&mut self, batch: &mut Batch<'_>, first: u64, source: &mut impl Source) -> Result<Filled, Exit> {
+    fn fill(
+        &mut self,
+        batch: &mut Batch<'_>,
+        first: u64,
+        messages: &mut impl Messages,
+    ) -> Result<Filled, Exit> {
         let mut sequence = first;
         let mut bytes = 0;
         while bytes < BATCH_BYTES {
-            let Some((payload, flags)) = source.next(sequence)? else { return Ok(Filled::AllThereIs) };
+            let Some((payload, flags)) = messages.next(sequence)? else { return Ok(Filled::AllThereIs) };
             let payload = if self.records { wrap(sequence, payload, &mut self.encoded)? } else { payload };
             bytes += payload.len() as u64 + 8;
             let mut pushed = batch.try_push_with(payload, flags);

@@ -39,7 +39,8 @@ impl RegionOptions {
     /// somebody has a descriptor of it or is attached. A forked child attaches
     /// through the same [`Region`]; other processes get the descriptor, over a
     /// socket or by inheritance, and use [`Region::from_fd`]. Whoever has the
-    /// descriptor may read and write the region, whatever user it is.
+    /// descriptor may attach, whatever user it is, unless
+    /// [`mode`](Self::mode) says otherwise.
     ///
     /// The memory is reserved at once, and sealed: nobody can make it shorter
     /// or longer.

@@ -120,7 +120,7 @@ impl Consumer {
         // A head that moved without a wake-up by the consumer before.
         consumer.wake_producer();
         consumer.state().map_err(|corrupt| consumer.seat.blame(corrupt))?;
-        consumer.seat.check(consumer.reader.memory())?;
+        consumer.seat.refuse_cut(consumer.reader.memory())?;
         Ok(consumer)
     }
 
@@ -264,9 +264,6 @@ impl Consumer {
     /// [`ReadError::Punched`] if the file is not what it was;
     /// [`ReadError::Damaged`]; [`ReadError::Forked`].
     pub fn check_producer(&mut self) -> Result<bool, ReadError> {
-        if self.seat.is_inherited() {
-            return Err(ReadError::Forked);
-        }
         self.check_region()?;
         let word = self.state().map_err(|corrupt| self.fail(corrupt))?;
         // On doubt, it lives.
@@ -297,7 +294,7 @@ impl Consumer {
             _ => {
                 let found = self.find_end()?;
                 // Its looks at state and next header count as well.
-                self.check_reach()?;
+                self.check_cut()?;
                 Ok(found)
             }
         }
@@ -372,9 +369,9 @@ impl Consumer {
             return Err(damage(corrupt).into());
         }
         match self.reader.peek() {
-            // `take` checks the reach after its own touches.
+            // `take` asks whether it was cut after its own touches.
             Ok(Some(record)) => Ok(Some(record)),
-            Ok(None) => self.check_reach().map(|()| None),
+            Ok(None) => self.check_cut().map(|()| None),
             Err(corrupt) => Err(self.fail(corrupt)),
         }
     }
@@ -382,13 +379,22 @@ impl Consumer {
     /// Refuses what was found so far if not all of it came from the file: to be
     /// asked after the last touch and before anything is told.
     #[inline(always)]
-    fn check_reach(&self) -> Result<(), ReadError> {
+    fn check_cut(&self) -> Result<(), ReadError> {
         if self.reader.memory().is_cut() { Err(ReadError::Truncated) } else { Ok(()) }
     }
 
-    /// What has become of the file.
-    fn check_region(&self) -> Result<(), ReadError> {
-        self.check_reach()?;
+    /// Asks the kernel whether the region's file is what it was: for callers of
+    /// the try forms, from time to time. Blocking calls do this themselves, and
+    /// so does [`check_producer`](Self::check_producer).
+    ///
+    /// # Errors
+    /// [`ReadError::Removed`], [`ReadError::Truncated`],
+    /// [`ReadError::Punched`], [`ReadError::Forked`].
+    pub fn check_region(&self) -> Result<(), ReadError> {
+        if self.seat.is_inherited() {
+            return Err(ReadError::Forked);
+        }
+        self.check_cut()?;
         Ok(self.seat.check_file()?)
     }
 

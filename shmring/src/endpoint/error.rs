@@ -71,7 +71,7 @@ pub enum CreateError {
     },
     /// The permission bits are not possible.
     #[error(
-        "a mode of {mode:04o} is not possible: it must be permission bits, 0600 among them for the owner"
+        "a mode of {mode:04o} is not possible: it must be bits to read and write, 0600 among them for the owner"
     )]
     Mode {
         /// The bits.
@@ -192,7 +192,9 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// Somebody else has it.
+    /// Somebody else has it. For a moment also who just gave it up, while
+    /// another thread of that process starts a program: the program shares the
+    /// lock until it is executed.
     #[error("the region has a {role} already{}; one at a time", owner.as_ref().map(|o| format!(": {o}")).unwrap_or_default())]
     Busy {
         /// The role.
@@ -202,9 +204,8 @@ pub enum AttachError {
     },
     /// The lane goes on with another source, or with none in particular.
     #[error(
-        "the ring was not filled from this source ({asked}) alone, but from {}; use a ring of its own \
-         for each source",
-        bound.map_or_else(|| "others too".to_owned(), |b| b.to_string())
+        "the ring was not filled from source {asked} alone, but {}; use a ring of its own for each source",
+        bound.map_or_else(|| "by a producer that named none".to_owned(), |b| format!("from {b}"))
     )]
     OtherSource {
         /// What the caller asked for.
@@ -227,6 +228,11 @@ pub enum AttachError {
     /// The system has not enough of something that this takes.
     #[error(transparent)]
     Lack(#[from] Lack),
+    /// The file may not be opened: to attach takes reading and writing.
+    #[error(
+        "no permission to attach to the region: run as the user who owns it, or have it created with another mode"
+    )]
+    Permission,
     /// The operating system refused.
     #[error("cannot attach to the region")]
     Io(#[source] io::Error),

@@ -4,10 +4,10 @@
 mod anonymous;
 mod consumer;
 mod error;
-mod limits;
 mod name;
 mod open;
 mod options;
+mod os_options;
 mod owner;
 mod producer;
 mod region;

@@ -7,8 +7,14 @@ use std::time::Instant;
 use crate::layout::CodecId;
 use crate::os::advice::MapOptions;
 
-/// What a region should be: used in full when it is created; when it exists
-/// already, what was given must agree with it and the rest is taken from it.
+/// What a region should be, and how this process maps it.
+///
+/// | | a region that is created | one that exists |
+/// |---|---|---|
+/// | capacity, record alignment, codec, schema, mode, group | has them | must have those that were given |
+/// | [`start_at`](Self::start_at) | begins there | keeps its own |
+/// | [`huge_pages`](Self::huge_pages) | is laid out for them | must be so |
+/// | prefault, lock, advice, guard | not kept in it: each process chooses | the same |
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

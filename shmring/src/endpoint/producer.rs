@@ -89,7 +89,7 @@ impl Producer {
         memory.store(Word::WantedHead, memory.load(Word::Head));
         seat.sign(memory);
         memory.store_release(Word::State, state.encode()); // STATE
-        seat.check(memory)?;
+        seat.refuse_cut(memory)?;
         Ok(Producer {
             writer,
             state,
@@ -131,7 +131,7 @@ impl Producer {
         self.writer.write(0, payload);
         self.writer.stage(flags.0, payload.len());
         self.publish();
-        self.check_reach()
+        self.check_cut()
     }
 
     /// Reserves room for a message of up to `max_len` bytes, to be written in
@@ -192,7 +192,7 @@ impl Producer {
             return Err(damage(corrupt).into());
         }
         self.writer.claim(len).map_err(|claim| match claim {
-            Claim::Full => self.check_reach().err().unwrap_or(SendError::Full),
+            Claim::Full => self.check_cut().err().unwrap_or(SendError::Full),
             Claim::TooLarge => SendError::TooLarge { len, max: self.max_message() },
             // A head that a cut or a hole took is impossible too.
             Claim::Corrupt(corrupt) => {
@@ -205,7 +205,7 @@ impl Producer {
     /// Refuses what was done so far if not all of it reached the file: to be
     /// asked after the last touch and before success is told.
     #[inline(always)]
-    fn check_reach(&self) -> Result<(), SendError> {
+    fn check_cut(&self) -> Result<(), SendError> {
         if self.memory().is_cut() { Err(SendError::Truncated) } else { Ok(()) }
     }
 
@@ -222,7 +222,7 @@ impl Producer {
         if self.seat.is_inherited() {
             return Err(SendError::Forked);
         }
-        self.check_reach()?;
+        self.check_cut()?;
         Ok(self.seat.check_file()?)
     }
 
@@ -406,7 +406,7 @@ impl Batch<'_> {
         self.producer.claim(payload.len())?;
         self.producer.writer.write(0, payload);
         self.producer.writer.stage(flags.0, payload.len());
-        self.producer.check_reach()
+        self.producer.check_cut()
     }
 
     /// Messages in the batch.

@@ -87,7 +87,7 @@ impl Seat {
     }
 
     /// Refuses an attach whose touches did not reach the file.
-    pub(crate) fn check(&self, mapping: &Mapping) -> Result<(), AttachError> {
+    pub(crate) fn refuse_cut(&self, mapping: &Mapping) -> Result<(), AttachError> {
         if mapping.is_cut() { Err(self.truncated()) } else { Ok(()) }
     }
 

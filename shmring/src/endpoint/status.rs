@@ -9,9 +9,10 @@ use super::options::Schema;
 use super::owner::{self, Owner, Role};
 use super::region::shape_of;
 use super::seat::LANE;
+use super::stream_id::StreamId;
 use crate::layout::blocks::{LaneState, Phase, lane};
 use crate::layout::header::{Access, Header};
-use crate::layout::{CodecId, Word};
+use crate::layout::{CodecId, Part, Slot, Word};
 use crate::os::{file, lock};
 use crate::region::Heap;
 use crate::ring::Memory;
@@ -61,6 +62,10 @@ pub struct LaneStatus {
     pub committed: u64,
     /// Bytes of the ring in use.
     pub used: u64,
+    /// The source that all messages come from, if producers named one.
+    pub source: Option<StreamId>,
+    /// The sink that the ring is bound to, and the position committed there.
+    pub sink: Option<(StreamId, u64)>,
 }
 
 impl Status {
@@ -85,9 +90,14 @@ impl Status {
         file.read_exact_at(&mut control, geometry.lane_offset(LANE)).map_err(io)?;
         let words = Heap::from_image(&control, &[0; 8]);
         let generation = words.load(Word::HeadGeneration);
-        let slot = crate::layout::Slot::of(generation);
+        let slot = Slot::of(generation);
         let state = LaneState::decode(words.load(Word::State));
         let producer = held(Role::Producer(LANE)).map_err(io)?;
+        let id = |word: fn(Part) -> Word| StreamId(Part::ALL.map(|part| words.load(word(part))));
+        let sink = match slot {
+            Slot::A => id(|part| Word::SinkId(Slot::A, part)),
+            Slot::B => id(|part| Word::SinkId(Slot::B, part)),
+        };
         let lane = LaneStatus {
             stream: match (state.map(|s| s.phase), &producer) {
                 (None, _) => "damaged",
@@ -102,6 +112,8 @@ impl Status {
             sent: words.load(Word::SequenceHint),
             committed: words.load(Word::HeadSequence(slot)),
             // A hint may lag behind the head.
+            source: (words.load(Word::SourceBound) == 1).then(|| id(Word::SourceId)),
+            sink: (sink.0 != [0; 4]).then(|| (sink, words.load(Word::SinkPosition(slot)))),
             used: (words.load(Word::TailHint).wrapping_sub(words.load(Word::Head)) as i64).max(0) as u64,
         };
         Ok(Status {

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::UNIX_EPOCH;
 
 /// The caller's name for where its messages come from or go to, so that a
-/// ring tells it from another: four numbers.
+/// ring tells it from another: four numbers. All 0 name no sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(pub [u64; 4]);
 
@@ -23,11 +23,9 @@ impl StreamId {
     }
 }
 
-/// As [`StreamId::of_file`] made it.
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [device, inode, ..] = self.0;
-        let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-        write!(f, "inode {inode} on device {major}:{minor}")
+        let [first, second, third, fourth] = self.0;
+        write!(f, "{first:x}:{second:x}:{third:x}:{fourth:x}")
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The kernel answers a touch of a page that the file does not have any more
 //! with SIGBUS. For ranges in a table, the handler here puts private zero
-//! pages in the place of the whole mapping and marks it as struck: the touch
+//! pages in the place of the whole mapping and marks it as cut: the touch
 //! succeeds, and whoever touched looks at the mark afterwards. Every other
 //! SIGBUS goes to whoever handled it before.
 //!
@@ -40,7 +40,7 @@ struct Entry {
     starts: [AtomicUsize; 2],
     lens: [AtomicUsize; 2],
     /// Its pages are private zeros now.
-    struck: AtomicBool,
+    cut: AtomicBool,
 }
 
 static TABLE: [Entry; MOST] = [const {
@@ -48,7 +48,7 @@ static TABLE: [Entry; MOST] = [const {
         generation: AtomicUsize::new(FREE),
         starts: [const { AtomicUsize::new(0) }; 2],
         lens: [const { AtomicUsize::new(0) }; 2],
-        struck: AtomicBool::new(false),
+        cut: AtomicBool::new(false),
     }
 }; MOST];
 
@@ -82,7 +82,7 @@ impl Guard {
             entry.starts[i].store(range.start.addr().get(), Ordering::Relaxed);
             entry.lens[i].store(range.len, Ordering::Relaxed);
         }
-        entry.struck.store(false, Ordering::Relaxed);
+        entry.cut.store(false, Ordering::Relaxed);
         let filled = entry.generation.load(Ordering::Relaxed);
         // With the Acquire load in `ranges`.
         entry.generation.store(filled - FILLED + LIVE, Ordering::Release);
@@ -92,17 +92,17 @@ impl Guard {
     /// True if a touch found no page: what was read or written since the last
     /// look may have been private zeros. Never false again.
     #[inline]
-    pub(crate) fn is_struck(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         // The handler ran in this thread, at the touch: it is enough that the
         // compiler keeps the touches before this load.
         compiler_fence(Ordering::SeqCst);
-        self.entry.struck.load(Ordering::Relaxed)
+        self.entry.cut.load(Ordering::Relaxed)
     }
 }
 
 impl std::fmt::Debug for Guard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guard").field("struck", &self.is_struck()).finish()
+        f.debug_struct("Guard").field("cut", &self.is_cut()).finish()
     }
 }
 
@@ -168,7 +168,7 @@ fn strike(address: usize) -> bool {
         if !ranges.iter().any(|(start, len)| address.wrapping_sub(*start) < *len) {
             continue;
         }
-        entry.struck.store(true, Ordering::Relaxed);
+        entry.cut.store(true, Ordering::Relaxed);
         return ranges.iter().all(|&(start, len)| {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
             let start = ptr::without_provenance_mut(start);

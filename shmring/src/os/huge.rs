@@ -32,7 +32,7 @@ pub enum HugePages {
     /// attach, and makes sure of it.
     Transparent,
     /// Pages that the administrator set aside (vm.nr_hugepages), on a mounted
-    /// hugetlbfs. They are never swapped and belong to the region until it is
+    /// hugetlbfs or for memory without a name. They are never swapped and belong to the region until it is
     /// removed.
     Reserved,
 }

@@ -71,7 +71,7 @@ pub enum Lack {
         path: PathBuf,
     },
     /// A hugetlbfs has reserved huge pages only.
-    #[error("{} is on a hugetlbfs; ask for reserved huge pages, or choose another folder", path.display())]
+    #[error("{} is on a hugetlbfs; ask for reserved huge pages (`shmring create --huge-pages reserved`), or choose another folder", path.display())]
     OnHugetlbfs {
         /// The region's path.
         path: PathBuf,

@@ -74,7 +74,7 @@ impl Mapping {
     /// have been private zeros. Never false again.
     #[inline(always)]
     pub(crate) fn is_cut(&self) -> bool {
-        self.guard.as_ref().is_some_and(Guard::is_struck)
+        self.guard.as_ref().is_some_and(Guard::is_cut)
     }
 
     #[inline(always)]

@@ -9,13 +9,13 @@
 //! ```
 //!
 //! With both fences one of the two sees the other's store: there is no sleep
-//! with the message there and no waker. A full fence at every publish would
-//! cost the waker three quarters of its speed, so the sleeper pays for both:
-//! its barrier is a full fence in every process that registered for it, and
-//! there the waker's own need only keep the program's order. A process that
-//! has not registered, or not yet, fences itself. A sleeper whose system has
-//! no barrier says so in the word, and registered wakers fence for it: there
-//! is no mode that two processes would have to agree on.
+//! with the message there and no waker. A full fence at every publish costs
+//! the waker a good part of its speed, so the sleeper pays for both: its
+//! barrier is a full fence in every process that registered for it, and there
+//! the waker's own need only keep the program's order. A process that has not
+//! registered, or not yet, fences itself. A sleeper whose system has no
+//! barrier says so in the word, and registered wakers fence for it: there is
+//! no mode that two processes would have to agree on.
 //!
 //! Bit 0 of the word: asleep. Bit 1, FENCE: the sleeper has no barrier. From
 //! bit 2: a counter, so that a waker that was delayed cannot clear a later

@@ -16,10 +16,13 @@ use crate::os::file::Rights;
 use crate::os::huge::{self, HugePages};
 use crate::os::lack::Lack;
 
+const _: () = assert!(HUGE_ALIGN == huge::SIZE);
+
 /// Who may open the file. It is compared with a region that exists.
 impl RegionOptions {
-    /// Permission bits of the file, whatever the umask; 0600 if none are
-    /// given. To use a region takes reading and writing; the owner has both
+    /// Permission bits of the file, whatever the umask. If none are given,
+    /// 0600 for a file; memory without a name lets everybody attach who has
+    /// its descriptor. To use a region takes reading and writing; the owner has both
     /// always.
     ///
     /// Whoever can open the file, even for reading only, sees every message
@@ -112,7 +115,7 @@ impl RegionOptions {
     /// Who may open a file that is created.
     pub(super) fn rights(&self, path: &Path) -> Result<Rights, CreateError> {
         let mode = self.mode.unwrap_or(0o600);
-        if mode & !0o777 != 0 || mode & 0o600 != 0o600 {
+        if mode & !0o666 != 0 || mode & 0o600 != 0o600 {
             return Err(CreateError::Mode { mode });
         }
         // To chown(2) all ones mean no change; it is no group's number.
@@ -189,6 +192,10 @@ impl OpenError {
 
 impl From<io::Error> for AttachError {
     fn from(source: io::Error) -> AttachError {
-        Lack::of(source).map_or_else(AttachError::Io, AttachError::Lack)
+        match Lack::of(source) {
+            Ok(lack) => AttachError::Lack(lack),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => AttachError::Permission,
+            Err(e) => AttachError::Io(e),
+        }
     }
 }
