@@ -55,7 +55,7 @@ fn a_full_file_system_refuses_the_creation() {
     let lab = Lab::new();
     let path = lab.path("ring");
     let mut small = user(&lab, &path, &["--capacity", "1048576", "--fsize", "1000000"]);
-    assert_eq!(small.ask("create"), no_space(path.to_str().unwrap()));
+    assert_eq!(small.ask("create"), "Err(Lack(FileSize { needed: 1114112, limit: 1000000 }))");
     assert!(!path.exists());
 
     let mount = "mount -t tmpfs -o size=256k,mode=0700 none";

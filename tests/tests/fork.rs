@@ -93,6 +93,11 @@ fn a_sleeping_child_does_not_keep_the_role_of_a_killed_parent() {
 }
 
 #[test]
+fn nor_does_one_that_may_open_no_descriptor() {
+    leave_a_child("limited", "woke\n");
+}
+
+#[test]
 fn nor_does_one_that_executed_another_program() {
     leave_a_child("executed", "");
 }

@@ -174,6 +174,16 @@ fn another_sigbus_goes_where_it_went_before() {
 }
 
 #[test]
+fn a_guard_outlives_a_signal_that_was_sent() {
+    let lab = Lab::new();
+    let (path, mut user) = guarded(&lab, &[]);
+    // The language's own handler would give the signal its usual meaning back.
+    user.must(&["producer", "raise", "raise"]);
+    cut(&path, 0);
+    assert_eq!(user.ask("send 1"), TRUNCATED);
+}
+
+#[test]
 fn the_language_s_own_handlers_stay() {
     let lab = Lab::new();
     let (_, mut user) = guarded(&lab, &[]);

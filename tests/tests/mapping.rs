@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::getgroups;
@@ -14,7 +13,7 @@ use shmring::{
     Advice, AttachError, Consumer, CreateError, GeometryError, HugePages, Lack, OpenError, Producer, Region,
     RegionOptions,
 };
-use tests::{DEADLINE, Lab, Mapped, Victim, is_root, mappings, on_tmpfs, skipped, until_asleep, victim};
+use tests::{Lab, Mapped, Victim, is_root, mappings, on_tmpfs, skipped, until_asleep, victim};
 
 const CAPACITY: u64 = 65536;
 /// What is before the ring, and each of its two aliases, in KiB.
@@ -22,18 +21,6 @@ const KIB: [u64; 3] = [64, 64, 64];
 
 fn own(path: &Path) -> Vec<Mapped> {
     mappings("self", path)
-}
-
-/// Attaches once the role is free: a child that another test starts has its
-/// lock, too, until it executes its program.
-fn when_free<T>(attach: impl Fn() -> Result<T, AttachError>) -> Result<T, AttachError> {
-    let started = Instant::now();
-    loop {
-        match attach() {
-            Err(AttachError::Busy { .. }) if started.elapsed() < DEADLINE => std::thread::yield_now(),
-            attached => break attached,
-        }
-    }
 }
 
 #[track_caller]
@@ -195,7 +182,7 @@ fn huge_pages_ask_for_a_layout_of_their_own() {
     }
     let reserved = RegionOptions::new().huge_pages(HugePages::Reserved);
     let region = reserved.open(&path).unwrap();
-    let refused = when_free(|| region.producer());
+    let refused = region.producer();
     assert!(matches!(refused, Err(AttachError::Lack(Lack::NotHugetlbfs { .. }))), "{refused:?}");
     let other = lab.path("other");
     match reserved.create(&other) {
@@ -276,7 +263,7 @@ fn transparent_huge_pages() {
     }
     let denied = is_root().then(|| Setting::change(SHMEM, "deny"));
     match denied {
-        Some(Ok(_deny)) => match when_free(|| options.open(&path).unwrap().producer()) {
+        Some(Ok(_deny)) => match options.open(&path).unwrap().producer() {
             Err(AttachError::Lack(lack @ Lack::TransparentHugePages { mapped: 0, needed, .. })) => {
                 assert_eq!(needed, 8 << 20);
                 let text = lack.to_string();
@@ -292,7 +279,7 @@ fn transparent_huge_pages() {
 
     let _advise = is_root().then(|| Setting::change(SHMEM, "advise"));
     let region = options.open(&path).unwrap();
-    let mut producer = match when_free(|| region.producer()) {
+    let mut producer = match region.producer() {
         Err(AttachError::Lack(Lack::TransparentHugePages { mapped, needed, why })) => {
             assert!(mapped < needed && why.contains(SHMEM));
             return skipped(NAME, why);

@@ -7,6 +7,7 @@ use super::error::{CreateError, OpenError};
 use super::open::first_bytes;
 use super::options::RegionOptions;
 use super::region::Region;
+use crate::os::file::Rights;
 use crate::os::memfd::{self, Kind};
 
 /// What the kernel calls the memory, in /proc/PID/maps for instance.
@@ -72,7 +73,9 @@ impl RegionOptions {
             refused => refused,
         })?;
         if self.mode.is_some() || self.group.is_some() {
-            let given = self.rights(&path)?.give(&file);
+            let rights = self.rights(&path)?;
+            // Without a mode, everybody with the descriptor, as always.
+            let given = Rights { mode: self.mode.unwrap_or(0o666), ..rights }.give(&file);
             given.map_err(|source| self.refused(&path, None, needed, source))?;
         }
         Ok(Region { file, path, header, is_new: true, map: self.map.clone() })

@@ -192,9 +192,7 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// Somebody else has it. For a moment also who just gave it up, while
-    /// another thread of that process starts a program: the program shares the
-    /// lock until it is executed.
+    /// Somebody else has it.
     #[error("the region has a {role} already{}; one at a time", owner.as_ref().map(|o| format!(": {o}")).unwrap_or_default())]
     Busy {
         /// The role.
@@ -217,7 +215,9 @@ pub enum AttachError {
     #[error("the region was removed after it was opened; open it again")]
     Removed,
     /// The file is not as long as it was when it was opened.
-    #[error("the region's file was truncated to {found} bytes; remove it and create it anew")]
+    #[error(
+        "the region's file has {found} bytes, not those it was created with; remove it and create it anew"
+    )]
     Truncated {
         /// Bytes that are left.
         found: u64,

@@ -93,9 +93,12 @@ impl RegionOptions {
     /// truncates the file and a handle touches what is gone:
     /// [`SendError::Truncated`](super::SendError::Truncated) and
     /// [`ReadError::Truncated`](super::ReadError::Truncated), for ever.
-    /// Otherwise the kernel ends the process by SIGBUS. No message is lost or
-    /// made up by it: one that did not go into the file is not `Ok`, bytes that
-    /// did not come from it are not delivered.
+    /// Otherwise the kernel ends the process by SIGBUS. A message that went
+    /// into a page that is gone is not `Ok`, and bytes from one are not
+    /// delivered. What touches no missing page is not noticed at once: a cut
+    /// inside a page, whose rest the kernel zeroes, is noticed by who waits or
+    /// asks `check_region`; a file that was made longer again before a touch
+    /// is like one with a hole.
     ///
     /// Installs a handler for SIGBUS once in the process, which passes on what
     /// is not its own to the handler that was there. Who installs one later

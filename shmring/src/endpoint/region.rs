@@ -12,6 +12,7 @@ use super::seat::LANE;
 use crate::layout::header::{self, Access, Header};
 use crate::layout::{CodecId, Geometry};
 use crate::os::advice::MapOptions;
+use crate::os::fork::OwnFile;
 use crate::os::{file, lock};
 use crate::ring::Shape;
 
@@ -75,7 +76,8 @@ impl Region {
             io::ErrorKind::PermissionDenied => RemoveError::Permission { path: owned() },
             _ => RemoveError::Io { path: owned(), source },
         };
-        let file = file::open_regular(path, true).map_err(|e| match e.kind() {
+        // Its lock must not stay with a child that is forked meanwhile.
+        let file = OwnFile::open(|| file::open_regular(path, true)).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => RemoveError::NotFound { path: owned() },
             io::ErrorKind::InvalidInput => RemoveError::NotARegion { path: owned() },
             _ => io(e),

@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate};
+use nix::sys::resource::Resource;
 use nix::sys::stat::{Mode, fchmod};
+use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, fchown, linkat};
 
 use super::huge;
+use super::lack::{self, Lack};
 use super::lock::{self, Role};
 
 /// Space is reserved in pieces, so that a signal does not start it anew.
@@ -109,8 +112,9 @@ fn try_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>) ->
     });
     fs::remove_file(&temporary)?;
     made?;
-    // The lock belongs to the making; a fresh description has none.
-    lock::reopen(&file)
+    // The lock belongs to the making.
+    lock::release(&file);
+    Ok(file)
 }
 
 fn temporary_prefix(name: &OsStr) -> OsString {
@@ -150,6 +154,16 @@ fn give_name(file: &File, path: &Path) -> io::Result<()> {
 /// Gives an empty file `len` bytes, all of them reserved, `start` at its
 /// beginning and zeros after.
 pub(super) fn fill_whole(file: &File, len: u64, start: &[(u64, Vec<u8>)]) -> io::Result<()> {
+    let limit = lack::limit(Resource::RLIMIT_FSIZE);
+    if len > limit {
+        // The kernel would send SIGXFSZ.
+        return Err(Lack::FileSize { needed: len, limit }.into());
+    }
+    let space = fstatfs(file)?;
+    if space.blocks() > 0 && len.div_ceil(space.block_size() as u64) > space.blocks_free() {
+        // It would take all there is before it says so.
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     file.set_len(len)?;
     reserve(file, len)?;
     if huge::is_hugetlbfs(file)? {

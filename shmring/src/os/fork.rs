@@ -6,9 +6,11 @@
 //! word that the kernel wipes in a child; and in a child another description
 //! takes the place of each that may hold a lock.
 //!
-//! Until its handler has run, for microseconds, a child has the locks all the
-//! same. A raw clone(2) runs no handler: its child keeps them. A fork from a
-//! signal handler that interrupted an attach or a detach waits for ever.
+//! Until its handler has run, for microseconds to milliseconds, a child has the
+//! locks all the same; who gives up a role therefore unlocks it, and does not
+//! only close. A raw clone(2), or `_Fork`, runs no handler: its child keeps
+//! them. So may one whose fork began before its parent first attached. A fork
+//! from a signal handler that interrupted an attach or a detach waits for ever.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -21,6 +23,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::lock;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
@@ -74,11 +77,26 @@ impl Drop for OwnFile {
     fn drop(&mut self) {
         // Closed with the registry locked: a number that is noted is ours.
         let mut registry = registry();
+        if !self.is_inherited() {
+            // A child that is being made shares the description for a while.
+            lock::release(&self.file);
+        }
         let number = self.file.as_raw_fd();
-        registry.open.retain(|&open| open != number);
+        let Some(at) = registry.open.iter().position(|&open| open == number) else {
+            // Closed by the handler of a fork.
+            return;
+        };
+        registry.open.swap_remove(at);
         // SAFETY: nobody uses the field after this, its owner's last act.
         unsafe { ManuallyDrop::drop(&mut self.file) };
     }
+}
+
+/// Does what no child may find half done: no fork comes between.
+pub(super) fn without_forks<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    handle_forks()?;
+    let _registry = registry();
+    Ok(work())
 }
 
 /// Makes the handles that were made before the fork this process's own. For
@@ -167,13 +185,22 @@ extern "C" fn in_child() {
     }
     let registry = &mut *registry;
     if let Some(stand_in) = &registry.stand_in {
-        for number in registry.open.drain(..) {
-            // SAFETY: the number belongs to an OwnFile, which goes on owning
-            // it: it is not closed, only what it stands for is replaced.
-            while unsafe { libc::dup3(stand_in.as_raw_fd(), number, libc::O_CLOEXEC) } < 0
-                && matches!(Errno::last(), Errno::EINTR | Errno::EBUSY)
-            {}
-        }
+        registry.open.retain(|&number| {
+            loop {
+                // SAFETY: the number belongs to an OwnFile, which goes on owning
+                // it: it is not closed, only what it stands for is replaced.
+                if unsafe { libc::dup3(stand_in.as_raw_fd(), number, libc::O_CLOEXEC) } >= 0 {
+                    return true;
+                }
+                if !matches!(Errno::last(), Errno::EINTR | Errno::EBUSY) {
+                    break;
+                }
+            }
+            // Numbers may be limited to fewer by now.
+            // SAFETY: its OwnFile does not close a number that is not noted.
+            unsafe { libc::close(number) };
+            false
+        });
     }
 }
 

@@ -6,8 +6,12 @@
 //! succeeds, and whoever touched looks at the mark afterwards. Every other
 //! SIGBUS goes to whoever handled it before.
 //!
-//! The handler takes no lock, allocates nothing and calls only mmap, sigaction
-//! and raise, which are plain system calls on Linux.
+//! The handler takes no lock, allocates nothing and calls only munlock, mmap,
+//! sigaction and raise, which are plain system calls on Linux.
+//!
+//! What it cannot see is a cut that leaves the touched page: the kernel zeroes
+//! the rest of the last page that remains, and a file that is made longer again
+//! before a touch has zeros there. Those are like holes.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -20,9 +24,9 @@ use memmap2::MmapRaw;
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void, siginfo_t};
 
-use super::advice;
 use super::lack::Lack;
 use super::mirror::Mirror;
+use super::{advice, fork};
 
 /// The most guarded handles of a process.
 const MOST: usize = 256;
@@ -86,6 +90,8 @@ impl Guard {
         let filled = entry.generation.load(Ordering::Relaxed);
         // With the Acquire load in `ranges`.
         entry.generation.store(filled - FILLED + LIVE, Ordering::Release);
+        // No touch of the mapping comes before that.
+        compiler_fence(Ordering::SeqCst);
         Ok(Guard { entry })
     }
 
@@ -130,24 +136,35 @@ static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
 /// Installs the handler, once in a process.
 fn install() -> io::Result<()> {
-    static INSTALLED: OnceLock<Result<(), Errno>> = OnceLock::new();
-    let installed = INSTALLED.get_or_init(|| {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    // A child must not find it half installed, for nobody would finish it.
+    fork::without_forks(|| {
+        if INSTALLED.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut before = MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: only asks; the place for the answer is valid.
         Errno::result(unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), before.as_mut_ptr()) })?;
         // SAFETY: the kernel has filled it; zeros are valid too. Known before
         // the handler is, which needs it.
         BEFORE.get_or_init(|| unsafe { before.assume_init() });
-        // SAFETY: a sigaction of zeros is valid: no flags, an empty mask.
-        let mut ours: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-        ours.sa_sigaction = on_sigbus as *const () as usize;
-        // On the stack that Rust gives each thread for the overflow of its own.
-        ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        // SAFETY: `on_sigbus` is a handler as SA_SIGINFO asks for, does only
-        // what a handler may do, and lives as long as the program.
-        Errno::result(unsafe { libc::sigaction(libc::SIGBUS, &ours, ptr::null_mut()) }).map(drop)
-    });
-    Ok((*installed)?)
+        take_signal()?;
+        INSTALLED.store(true, Ordering::Relaxed);
+        Ok(())
+    })?
+}
+
+/// Makes `on_sigbus` the handler.
+fn take_signal() -> io::Result<()> {
+    // SAFETY: a sigaction of zeros is valid: no flags, an empty mask.
+    let mut ours: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    ours.sa_sigaction = on_sigbus as *const () as usize;
+    // On the stack that Rust gives each thread for the overflow of its own.
+    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    // SAFETY: `on_sigbus` is a handler as SA_SIGINFO asks for, does only
+    // what a handler may do, and lives as long as the program.
+    Errno::result(unsafe { libc::sigaction(libc::SIGBUS, &ours, ptr::null_mut()) })?;
+    Ok(())
 }
 
 extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
@@ -172,6 +189,9 @@ fn strike(address: usize) -> bool {
         return ranges.iter().all(|&(start, len)| {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
             let start = ptr::without_provenance_mut(start);
+            // Locked memory (mlockall) would count twice, and may be too much.
+            // SAFETY: to unlock pages changes nothing in them.
+            unsafe { libc::munlock(start, len) };
             // SAFETY: the range is a guarded handle's own mapping, which lives
             // as long as its entry; all of it is readable and writable before
             // and after, and its bytes may change at any time anyway.
@@ -186,7 +206,7 @@ fn strike(address: usize) -> bool {
 fn pass_on(signal: c_int, code: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let Some(before) = BEFORE.get() else { return };
     // What a touch caused strikes again after the return; what was sent does not.
-    let sent = ![libc::BUS_ADRALN, libc::BUS_ADRERR, libc::BUS_OBJERR, libc::BUS_MCEERR_AR].contains(&code);
+    let sent = code <= 0;
     match before.sa_sigaction {
         libc::SIG_IGN if sent => {}
         // An ignored fault ends the process too.
@@ -210,6 +230,7 @@ fn pass_on(signal: c_int, code: c_int, info: *mut siginfo_t, context: *mut c_voi
                     std::mem::transmute(handler as *const ());
                 handler(signal, info, context);
             }
+            stay(sent);
         }
         handler => {
             // SAFETY: it was installed as a handler of one argument.
@@ -217,6 +238,16 @@ fn pass_on(signal: c_int, code: c_int, info: *mut siginfo_t, context: *mut c_voi
                 let handler: extern "C" fn(c_int) = std::mem::transmute(handler as *const ());
                 handler(signal);
             }
+            stay(sent);
         }
+    }
+}
+
+/// The language's own handler gives every signal that is no stack overflow its
+/// usual meaning back: after one that was merely sent, ours stays. A fault has
+/// to strike again and end the process.
+fn stay(sent: bool) {
+    if sent {
+        let _ = take_signal();
     }
 }

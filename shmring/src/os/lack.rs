@@ -92,6 +92,19 @@ pub enum Lack {
         /// Pages that are free.
         free: u64,
     },
+    /// A role takes a description of its own, which only /proc gives.
+    #[error("there is no /proc here, which attaching needs; mount it (`mount -t proc proc /proc`)")]
+    Proc,
+    /// No file of this process may be so long.
+    #[error(
+        "the region takes {needed} bytes and this process may write files of {limit}; raise the limit (`ulimit -f`), or choose a smaller capacity"
+    )]
+    FileSize {
+        /// The region's length in bytes.
+        needed: u64,
+        /// The limit in bytes, RLIMIT_FSIZE.
+        limit: u64,
+    },
     /// So many handles are guarded already.
     #[error("{most} handles of this process are guarded against truncation, and there is room for no more")]
     Guards {
@@ -119,7 +132,7 @@ impl Lack {
 
 /// What this process may have of something.
 pub(super) fn limit(resource: Resource) -> u64 {
-    getrlimit(resource).map_or(0, |(soft, _)| soft)
+    getrlimit(resource).map_or(u64::MAX, |(soft, _)| soft)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
+use super::lack::Lack;
+
 const BASE: i64 = 1 << 62;
 const CONSUMER: i64 = 16;
 const LANE: i64 = 4096;
@@ -73,11 +75,27 @@ pub(crate) fn is_taken(file: &File, role: Role) -> io::Result<bool> {
     Ok(flock.l_type != libc::F_UNLCK as libc::c_short)
 }
 
+/// Lets go of every role that `file`'s description has, whoever shares it: a
+/// child that was forked, or is about to execute a program, may for a while.
+pub(crate) fn release(file: &File) {
+    let all = libc::flock {
+        l_type: libc::F_UNLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&all));
+}
+
 /// A description of its own for the file that `file` has open, whatever is at
 /// its path by now.
 pub(crate) fn reopen(file: &File) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    File::options().read(true).write(true).open(path)
+    File::options().read(true).write(true).open(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Lack::Proc.into(),
+        _ => e,
+    })
 }
 
 #[cfg(test)]
@@ -97,5 +115,10 @@ mod tests {
         assert!(!is_taken(&first, Role::Producer(0)).unwrap(), "blind to its own");
         drop(first);
         assert!(try_take(&second, Role::All).unwrap());
+        let third = reopen(file.as_file()).unwrap();
+        let shared = second.try_clone().unwrap();
+        release(&second);
+        assert!(try_take(&third, Role::Consumer).unwrap(), "whoever shares it");
+        drop(shared);
     }
 }

@@ -36,7 +36,7 @@ impl Mirror {
             // SAFETY: at is at most align, so the range [address, address + len)
             // lies inside `reserved`, which this function owns and to which nothing points yet, so the
             // fixed map replaces nobody's memory.
-            unsafe {
+            let mapped = unsafe {
                 mmap(
                     NonZeroUsize::new(address),
                     len_nonzero,
@@ -44,8 +44,14 @@ impl Mirror {
                     MapFlags::MAP_SHARED | MapFlags::MAP_FIXED,
                     file,
                     offset,
-                )?
+                )
             };
+            if let Err(e) = mapped {
+                // The kernel may have left a gap there, which may be another
+                // thread's by now: leave the rest mapped.
+                std::mem::forget(reserved);
+                return Err(e.into());
+            }
         }
         Ok(Mirror { reserved, at, len })
     }

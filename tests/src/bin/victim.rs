@@ -102,9 +102,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (resource, limit) in limits {
         limit.map_or(Ok(()), |limit| setrlimit(resource, limit, limit))?;
     }
-    let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    // SAFETY: ignoring runs no handler. Then a file that is too large is an error.
-    unsafe { sigaction(Signal::SIGXFSZ, &ignored)? };
     if let Some(uid) = arguments.uid.map(Uid::from_raw) {
         setresuid(uid, uid, uid)?;
     }

@@ -13,12 +13,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use nix::libc;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, pause};
@@ -55,6 +55,8 @@ enum Scenario {
     Sleeper,
     /// The same with a child that executed another program.
     Executed,
+    /// The same with a sleeping child that may open no descriptor any more.
+    Limited,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -72,6 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Scenario::Threads => threads(),
         Scenario::Sleeper => stay_with(&region()?, sleeping_child),
         Scenario::Executed => stay_with(&region()?, executed_child),
+        Scenario::Limited => stay_with(&region()?, limited_child),
     }
 }
 
@@ -307,14 +310,20 @@ fn threads() -> Result<()> {
                 scope.spawn(|| -> Result<()> {
                     let region = small()?;
                     while !over.load(Ordering::Relaxed) {
-                        attach_soon(&region)?;
+                        // Who gives up a role frees it, whoever shares its lock.
+                        region.producer()?;
+                        region.consumer()?;
                     }
                     Ok(())
                 })
             })
             .collect();
         let mut children = Vec::new();
-        for _ in 0..FORKS {
+        for number in 0..FORKS {
+            if number % 8 == 0 {
+                // Runs no handler, and shares every description until it executes.
+                Command::new("true").status()?;
+            }
             // SAFETY: the child makes async-signal-safe system calls only.
             match unsafe { fork() }? {
                 ForkResult::Parent { child } => children.push(Child(child)),
@@ -337,21 +346,6 @@ fn threads() -> Result<()> {
     ensure!(children.len() == FORKS);
     drop(wake);
     children.into_iter().try_for_each(Child::finish)
-}
-
-/// A child that was just forked has the role until its handler has run.
-fn attach_soon(region: &Region) -> Result<()> {
-    let deadline = Instant::now() + DEADLINE / 4;
-    loop {
-        match (region.producer(), region.consumer()) {
-            (Ok(_), Ok(_)) => return Ok(()),
-            (Err(AttachError::Busy { .. }), _) | (_, Err(AttachError::Busy { .. })) => {
-                ensure!(Instant::now() < deadline, "a sleeping child has kept a role");
-                thread::yield_now();
-            }
-            (producer, consumer) => bail!("{producer:?} {consumer:?}"),
-        }
-    }
 }
 
 /// Holds both roles until it is killed; `child` says when it is ready.
@@ -384,4 +378,9 @@ fn executed_child() -> Result<()> {
     // Nobody waits for it: it is to be there when this process is not.
     let _ = Command::new("sh").args(["-c", "echo ready >&2; cat"]).spawn()?;
     Ok(())
+}
+
+fn limited_child() -> Result<()> {
+    setrlimit(Resource::RLIMIT_NOFILE, 3, 3)?;
+    sleeping_child()
 }
