@@ -9,10 +9,15 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shmring::{Consumer, StreamId};
+
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A file or stdout. Nothing is written, cut or created before
 /// [`Output::start`], so that a program that fails at its start leaves no trace.
@@ -82,8 +87,7 @@ impl Output {
         let Some(file) = self.file.as_ref().filter(|f| f.metadata().is_ok_and(|m| m.is_file())) else {
             return Ok(());
         };
-        // Where there are no locks, there is none.
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        if is_locked_by_another(file) {
             anyhow::bail!("another program is writing to {}; choose another output", path.display());
         }
         let bound = consumer.bind_sink(StreamId::of_file(file, 0)?)?;
@@ -144,6 +148,19 @@ fn write_on(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Locks the file for as long as it is open; true if another has it. Where
+/// there are no locks, nobody has.
+fn is_locked_by_another(file: &File) -> bool {
+    // One that was killed may lose its role a moment before its file.
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Ok(()) | Err(TryLockError::Error(_)) => return false,
+        }
+    }
+    true
 }
 
 /// True if the reader of a pipe has gone: the quiet end of a program that
