@@ -252,7 +252,7 @@ fn an_output_goes_on_where_the_ring_left_off() {
     count("1");
     assert_eq!(written(), "1\n");
     // As a kill may leave it: written and not committed.
-    fs::write(&output, "1\n2\n3").unwrap();
+    fs::write(&output, "1\n2\n3\nwritten by one that was killed\n").unwrap();
     count("2");
     assert_eq!(written(), "1\n2\n3\n");
     receive(&lab, "ring", &output, "lines").expect(0);
