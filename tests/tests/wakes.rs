@@ -57,6 +57,6 @@ fn a_wake_up_is_lost_where_nobody_fences() {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         return skipped("a_wake_up_is_lost_where_nobody_fences", "one core sees its own stores in order");
     }
-    let Some((code, _, lost)) = wakes("nobody", 1_000_000) else { return };
+    let Some((code, _, lost)) = wakes("nobody", 300_000) else { return };
     assert!(code == 1 && lost > 0, "exit status {code}");
 }
