@@ -112,12 +112,15 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
         Some(_) => None,
         None => Some(Input::open(arguments.input.as_ref(), arguments.framed.framing)?),
     };
-    let source = match &input {
-        Some(input) if arguments.resume => Some(input.id()?.ok_or_else(|| {
-            Exit::usage(
-                "--resume needs an --input that is a regular file: nothing else can be read from its middle",
-            )
-        })?),
+    let source = match (&input, &arguments.input) {
+        (Some(input), Some(path)) if arguments.resume => {
+            let id = input.id()?.ok_or_else(|| {
+                Exit::usage(
+                    "--resume needs an --input that is a regular file: nothing else can be read from its middle",
+                )
+            })?;
+            Some((path.as_path(), id))
+        }
         _ => None,
     };
     let path = arguments.common.path()?;
@@ -127,7 +130,7 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
             let max = max_payload(region, records);
             match arguments.size {
                 Some(len) if len > max => Err(SendError::TooLarge { len, max }.into()),
-                _ => Ok((attach(region, arguments.input.as_deref(), source, records)?, records, max)),
+                _ => Ok((attach(region, source, records)?, records, max)),
             }
         })?;
     info!("attached to {}, next message is {}", path.display(), producer.sequence());
@@ -159,20 +162,15 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
     }
 }
 
-fn attach(
-    region: &Region,
-    input: Option<&Path>,
-    source: Option<StreamId>,
-    records: bool,
-) -> anyhow::Result<Producer> {
-    let input = input.unwrap_or(Path::new("-"));
+/// `source`: the input that alone fills the ring.
+fn attach(region: &Region, source: Option<(&Path, StreamId)>, records: bool) -> anyhow::Result<Producer> {
     match source {
         Some(_) if records => anyhow::bail!(
             "--resume needs a ring of plain bytes, and the messages of {} are records (--codec bincode)",
             region.path().display()
         ),
-        Some(source) => region.resume_producer(source).map_err(|e| match e {
-            AttachError::OtherSource { bound, .. } => other_input(input, source, bound),
+        Some((path, id)) => region.resume_producer(id).map_err(|e| match e {
+            AttachError::OtherSource { bound, .. } => other_input(path, id, bound),
             e => e.into(),
         }),
         None => Ok(region.producer()?),

@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use shmring::{AttachError, Consumer, End, Read, Region};
+use shmring::{AttachError, Consumer, End, Read, Region, RegionOptions};
 use tests::{Child, DEADLINE, Lab, expect_end, hand_over, is_root, read_numbers, send_numbers};
 
 const MESSAGES: u64 = 10_000;
@@ -113,6 +113,11 @@ fn another_user_attaches() {
     let mut consumer = region.consumer().unwrap();
     read_numbers(&mut consumer, 0..100).unwrap();
     expect_end(&mut consumer, "Closed").unwrap();
+
+    // Not if the mode says otherwise.
+    let region = RegionOptions::new().mode(0o600).create_anonymous().unwrap();
+    let refused = stranger(region.as_fd(), &["produce", "100", "--uid", "65534"]).finish();
+    assert!(refused.stderr.contains("no permission to attach"), "{refused:?}");
 }
 
 #[test]

@@ -264,6 +264,12 @@ fn an_output_goes_on_where_the_ring_left_off() {
     receive(&lab, "ring", &output, "lines").expect(0);
     assert_eq!(written(), "1\n2\n3\n4\n5\n");
 
+    let info = lab.run(tests::Program::Shmring, &["info", "ring"], b"").expect(0).stdout;
+    let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&output).unwrap());
+    let info = String::from_utf8(info).unwrap();
+    let line = info.lines().find(|line| line.trim_start().starts_with("output")).unwrap_or_default();
+    assert!(line.contains(&format!("inode {inode} ")) && line.ends_with(", 10 bytes"), "{info}");
+
     // What goes elsewhere in between leaves the position as it was.
     lab.run(Producer, &["ring"], b"6\n7\n").expect(0);
     assert_eq!(lab.run(Consumer, &["ring", "--count", "1"], b"").expect(0).stdout, b"6\n");

@@ -49,6 +49,15 @@ fn mounted(lab: &Lab, test: &str, mount: &str, then: &str) -> Option<Victim> {
 }
 
 #[test]
+fn no_proc_to_open_descriptions_by() {
+    let lab = Lab::new();
+    let (mount, then) = ("mount -t tmpfs none", "mount -t tmpfs none /proc; exec \"$VICTIM\" mounted/ring");
+    let Some(mut user) = mounted(&lab, "no_proc_to_open_descriptions_by", mount, then) else { return };
+    user.must(&["create"]);
+    assert_eq!(user.ask("producer"), "Err(Lack(Proc))");
+}
+
+#[test]
 fn a_full_file_system_refuses_the_creation() {
     // 64 KiB before the ring, and the ring.
     let no_space = |path: &str| format!("Err(NoSpace {{ path: {path:?}, needed: 1114112 }})");

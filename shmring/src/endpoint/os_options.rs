@@ -21,9 +21,9 @@ const _: () = assert!(HUGE_ALIGN == huge::SIZE);
 /// Who may open the file. It is compared with a region that exists.
 impl RegionOptions {
     /// Permission bits of the file, whatever the umask. If none are given,
-    /// 0600 for a file; memory without a name lets everybody attach who has
-    /// its descriptor. To use a region takes reading and writing; the owner has both
-    /// always.
+    /// 0600 for a file; memory without a name lets everybody attach who has its
+    /// descriptor. To use a region takes reading and writing; the owner has
+    /// both always.
     ///
     /// Whoever can open the file, even for reading only, sees every message
     /// and can hold a lock on a role, which keeps that role busy. Whoever can

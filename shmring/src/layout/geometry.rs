@@ -16,7 +16,8 @@ pub const LANES: u32 = 1;
 pub const CONSUMERS: u32 = 1;
 
 /// Where everything is in a region. Built only by [`Geometry::plan`] and
-/// [`Geometry::plan_aligned`], so the numbers hold: powers of two, sums that fit, sections that do not overlap.
+/// [`Geometry::plan_aligned`], so the numbers hold: powers of two, sums that
+/// fit, sections that do not overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     capacity: u64,

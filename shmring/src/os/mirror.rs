@@ -34,8 +34,8 @@ impl Mirror {
         for alias in 0..2 {
             let address = reserved.as_mut_ptr().addr() + at + alias * len;
             // SAFETY: at is at most align, so the range [address, address + len)
-            // lies inside `reserved`, which this function owns and to which nothing points yet, so the
-            // fixed map replaces nobody's memory.
+            // lies inside `reserved`, which this function owns and to which
+            // nothing points yet, so the fixed map replaces nobody's memory.
             let mapped = unsafe {
                 mmap(
                     NonZeroUsize::new(address),
