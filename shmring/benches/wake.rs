@@ -25,11 +25,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use shmring::RegionOptions;
 use shmring::internals::layout::{Geometry, Word};
 use shmring::internals::ring::sleep::{SleepCell, wake};
 use shmring::internals::ring::{Memory, Reader, Shape, Writer};
-use shmring::internals::{MapOptions, Mapping, SleepWord};
-use shmring::{Region, RegionOptions};
+use shmring::internals::{Control, MapOptions, Mapping, SleepWord};
 
 const LEN: usize = 64;
 const MESSAGES: u64 = 300_000;
@@ -120,13 +120,15 @@ fn write(lane: &Mapping, shape: Shape, notice: impl Notice, start: &Barrier) {
 
 /// The time it took.
 fn read(lane: &Mapping, shape: Shape, notice: impl Notice, start: &Barrier) -> Duration {
-    let mut reader = Reader::take_over(lane, shape).expect("a sound lane");
+    let mut reader = Reader::take_over(&lane, shape, 1);
+    reader.add(lane).expect("a sound lane");
     let mut payload = [0u8; LEN];
     start.wait();
     let begun = Instant::now();
     let mut number = 0;
     while number < MESSAGES {
-        let record = reader.peek().expect("a sound lane");
+        // Whose turn it is, is no part of what is measured.
+        let record = reader.peek_lane(0).expect("a sound lane");
         if let Some(record) = &record {
             reader.read(record, &mut payload);
             assert_eq!(payload[..8], u64::to_le_bytes(number));
@@ -138,7 +140,8 @@ fn read(lane: &Mapping, shape: Shape, notice: impl Notice, start: &Barrier) -> D
         let due = if record.is_none() { 1 } else { shape.capacity / 8 };
         if reader.uncommitted() >= due {
             reader.commit();
-            let wanted = || lane.load_acquire(Word::WantedHead).wrapping_sub(reader.head()) as i64 <= 0;
+            let wanted =
+                || lane.load_acquire(Word::WantedHead).wrapping_sub(reader.lane(0).head()) as i64 <= 0;
             notice.give(lane, SleepWord::Producer, wanted);
         }
     }
@@ -214,13 +217,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
     let path = folder.path().join("ring");
-    let region = Region::create(&path)?;
+    let region = RegionOptions::new().max_producers(1).create(&path)?;
     // An attach registers the process; the lane's words stay as they are.
     region.producer()?.abandon();
     let file = File::options().read(true).write(true).open(&path)?;
     let geometry = Geometry::plan(CAPACITY, ALIGN, 1)?;
-    let shape = Shape { capacity: CAPACITY, align: ALIGN };
-    let map = || Mapping::new(&file, &geometry, 0, &MapOptions::default());
+    let shape = Shape { capacity: CAPACITY, align: ALIGN, prefix: 0 };
+    let map = || Mapping::new(&Control::new(&file, &geometry, &MapOptions::default())?, &file, 0);
     let lanes = [map()?, map()?];
     if !lanes[0].sleep_word(SleepWord::Consumer).light_fence() {
         println!("skipped: wake: this system has no membarrier");

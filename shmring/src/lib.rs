@@ -1,17 +1,17 @@
 //! Messages between processes on one machine, through a ring buffer in shared
 //! memory.
 //!
-//! A [`Region`] is a file. A [`Producer`] and a [`Consumer`] attach to it by
-//! its path, in any order, in any two processes; either may be killed at any
-//! instruction and be started again, and goes on at the exact message. A region
-//! can be [anonymous](Region::create_anonymous) as well: then processes get it
-//! by fork or as a [descriptor](Region::from_fd).
+//! A [`Region`] is a file. [`Producer`]s and a [`Consumer`] attach to it by its
+//! path, in any order, in any processes; each may be killed at any instruction
+//! and be started again, and goes on at the exact message. A region can be
+//! [anonymous](Region::create_anonymous) as well: then processes get it by fork
+//! or as a [descriptor](Region::from_fd).
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("orders.ring");
-//! use shmring::{End, Read, Region};
+//! use shmring::{Read, Region};
 //!
 //! // One process:
 //! let mut producer = Region::open_or_create(&path)?.producer()?;
@@ -23,8 +23,9 @@
 //! loop {
 //!     match consumer.read()? {
 //!         Read::Message(m) => println!("{}: {:?}", m.sequence, m.payload),
-//!         Read::End(End::Closed) => break consumer.commit(),
-//!         Read::End(End::Died { producer }) => panic!("{producer:?} died"),
+//!         Read::Gap(gap) => println!("{} messages were dropped", gap.count),
+//!         Read::Died(death) => println!("{:?} died", death.producer),
+//!         Read::End => break consumer.commit(),
 //!         Read::Empty => {}
 //!     }
 //!     consumer.commit();
@@ -37,11 +38,14 @@
 //! * A message that [`send`](Producer::send) returned `Ok` for is delivered,
 //!   whatever becomes of the producer. One whose send did not return is
 //!   delivered whole or not at all.
-//! * Messages come in order, each with its [sequence](Message::sequence),
-//!   without gaps, across restarts of both sides.
+//! * Messages of a producer come in order, each with its
+//!   [sequence](Message::sequence), across restarts of both sides; what a
+//!   producer dropped on purpose is told as a [`Gap`]. With [`Order::Total`]
+//!   messages of different producers come in the order of their sends too.
 //! * What a consumer [committed](Consumer::commit) is never delivered again;
 //!   what it read and did not commit is delivered to the next one.
-//! * A process that dies delays nobody. Whether it lives, the kernel says.
+//! * A producer that dies, or is stopped, delays nobody. Whether it lives, the
+//!   kernel says.
 //! * Whatever bytes another process writes into the region, the result is an
 //!   error, never undefined behaviour. (Truncating the file under its users
 //!   is the exception: the kernel answers with SIGBUS, and only
@@ -71,7 +75,7 @@ pub mod internals {
     pub use crate::layout;
     pub use crate::os::advice::MapOptions;
     pub use crate::os::fork::use_inherited_handles;
-    pub use crate::region::{Heap, Mapping, SleepWord};
+    pub use crate::region::{Control, Heap, Mapping, SleepWord};
     pub use crate::ring;
 }
 
@@ -81,9 +85,10 @@ pub mod layout;
 pub mod ring;
 
 pub use endpoint::{
-    Advice, AttachError, Available, Batch, Consumer, CreateError, Damage, End, Flags, Grant, HugePages, Lack,
-    LaneStatus, Message, NameError, OpenError, OwnedMessage, Owner, Producer, Read, ReadError, Region,
-    RegionOptions, RemoveError, Role, Schema, SendError, Sent, Status, StreamId, Wait, path_of,
+    Advice, AttachError, Available, Batch, Cause, Consumer, CreateError, Damage, Death, Flags, Gap, Grant,
+    HugePages, Lack, LaneStatus, Message, NameError, OpenError, Order, OwnedMessage, Owner, Producer,
+    ProducerOptions, Read, ReadError, Region, RegionOptions, RemoveError, Role, Schema, SendError, Sent,
+    Status, StreamId, Wait, path_of,
 };
 pub use layout::{CodecId, GeometryError, Refusal};
 pub use ring::{Corrupt, Fault};

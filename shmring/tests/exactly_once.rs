@@ -1,6 +1,8 @@
 //! A sink's position and a source's progress, committed with the messages.
 
-use shmring::{AttachError, Consumer, Flags, Read, Region, RegionOptions, StreamId};
+use shmring::{
+    AttachError, Consumer, Flags, Producer, ProducerOptions, Read, Region, RegionOptions, StreamId,
+};
 
 const SINK: StreamId = StreamId([1, 2, 3, 4]);
 const OTHER: StreamId = StreamId([1, 2, 3, 5]);
@@ -16,6 +18,10 @@ fn read(consumer: &mut Consumer) -> Vec<u8> {
         Read::Message(message) => message.payload.to_vec(),
         other => panic!("{other:?}"),
     }
+}
+
+fn resume(region: &Region, source: StreamId) -> Result<Producer, AttachError> {
+    region.producer_with(&ProducerOptions::new().source(source))
 }
 
 fn bound(region: &Region, sink: StreamId) -> (Consumer, Option<u64>) {
@@ -94,7 +100,7 @@ fn a_sink_is_not_bound_behind_what_was_read() {
 #[test]
 fn a_producer_learns_what_was_sent() {
     let (_folder, region) = region();
-    let mut producer = region.resume_producer(SINK).unwrap();
+    let mut producer = resume(&region, SINK).unwrap();
     assert_eq!((producer.sent().messages, producer.sent().bytes), (0, 0));
     producer.send(b"abc").unwrap();
     producer.try_send_with(b"de", Flags::UNTERMINATED).unwrap();
@@ -108,35 +114,65 @@ fn a_producer_learns_what_was_sent() {
     drop(batch);
     producer.abandon();
 
-    let producer = region.resume_producer(SINK).unwrap();
+    let producer = resume(&region, SINK).unwrap();
     let sent = producer.sent();
     assert_eq!((sent.messages, sent.bytes, sent.unterminated), (4, 6, 2));
     // End marks do not count.
     producer.close();
-    assert_eq!(region.resume_producer(SINK).unwrap().sent(), sent);
+    assert_eq!(resume(&region, SINK).unwrap().sent(), sent);
 }
 
 #[test]
-fn a_lane_has_one_source_from_its_first_message_on() {
+fn a_source_has_its_lane_from_the_first_time_on() {
     let (_folder, region) = region();
-    // Unused, it may be bound as often as one likes.
-    region.resume_producer(SINK).unwrap().close();
-    region.producer().unwrap().close();
-    let mut producer = region.resume_producer(OTHER).unwrap();
+    let mut producer = resume(&region, OTHER).unwrap();
     producer.send(b"1").unwrap();
     producer.close();
 
-    match region.resume_producer(SINK) {
+    match resume(&region, SINK) {
         Err(AttachError::OtherSource { asked: SINK, bound: Some(OTHER) }) => {}
         other => panic!("{other:?}"),
     }
-    // A refusal changes nothing.
-    region.resume_producer(OTHER).unwrap().close();
+    // A refusal changes nothing, and a producer without a source leaves the lane alone.
+    assert_eq!(region.producer().unwrap().lane(), 1);
+    let producer = resume(&region, OTHER).unwrap();
+    assert_eq!((producer.lane(), producer.sent().messages), (0, 1));
+    match resume(&region, OTHER) {
+        Err(AttachError::Busy { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
 
-    // A producer that names no source unbinds it for good.
+#[test]
+fn what_was_sent_without_a_source_is_nobodys() {
+    let (_folder, region) = region();
     region.producer().unwrap().close();
-    match region.resume_producer(OTHER) {
-        Err(AttachError::OtherSource { asked: OTHER, bound: None }) => {}
+    match resume(&region, SINK) {
+        Err(AttachError::OtherSource { asked: SINK, bound: None }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_source_with_a_name_has_its_lane() {
+    let (_folder, region) = region();
+    let named = |name: &str, source| region.producer_with(&ProducerOptions::new().name(name).source(source));
+    region.producer().unwrap().send(b"somebody's").unwrap();
+    for (name, source, count) in [("a", SINK, 3), ("b", OTHER, 5)] {
+        for sent in 0..count {
+            let mut producer = named(name, source).unwrap();
+            assert_eq!(producer.sent().messages, sent);
+            producer.send(b"1").unwrap();
+        }
+    }
+    match named("a", OTHER) {
+        Err(AttachError::OtherSource { asked: OTHER, bound: Some(SINK) }) => {}
+        other => panic!("{other:?}"),
+    }
+    // By name and without a source it is unbound for good.
+    region.producer_with(&ProducerOptions::new().name("a")).unwrap().close();
+    match named("a", SINK) {
+        Err(AttachError::OtherSource { asked: SINK, bound: None }) => {}
         other => panic!("{other:?}"),
     }
 }

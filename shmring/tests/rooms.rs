@@ -16,7 +16,7 @@ const MOST_LINES: usize = 600;
 /// outside, besides the language itself.
 const OUTSIDE: [(&str, &[&str]); 2] = [
     ("layout", &["std::fmt", "std::str", "crc32c", "thiserror"]),
-    ("ring", &["std::time::Duration", "thiserror"]),
+    ("ring", &["std::cmp::Reverse", "std::collections", "std::mem", "std::time::Duration", "thiserror"]),
 ];
 
 /// A file of `src`, its comments, texts and test modules blanked.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::error::{CreateError, OpenError};
-use super::open::first_bytes;
+use super::open::{first_bytes, first_space};
 use super::options::RegionOptions;
 use super::region::Region;
 use crate::os::file::Rights;
@@ -65,9 +65,9 @@ impl RegionOptions {
     /// ```
     pub fn create_anonymous(&self) -> Result<Region, CreateError> {
         let header = self.header()?;
-        let needed = header.geometry.file_len();
+        let (len, needed) = (header.geometry.file_len(), first_space(&header.geometry));
         let path = PathBuf::from(format!("memfd:{NAME}"));
-        let made = memfd::create_sealed(NAME, needed, self.map.huge_pages, &first_bytes(&header));
+        let made = memfd::create_sealed(NAME, len, needed, self.map.huge_pages, &first_bytes(&header));
         let file = made.map_err(|source| match self.refused(&path, None, needed, source) {
             CreateError::NoSpace { .. } => CreateError::NoMemory { needed },
             refused => refused,

@@ -1,22 +1,21 @@
+use std::cell::Cell;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use super::error::{AttachError, ReadError};
+use super::error::{AttachError, Damage, ReadError};
+use super::lane::{Lane, bury};
 use super::options::{Wait, Waiting};
-use super::owner::{self, Owner, Role};
-use super::producer::Flags;
+use super::owner::{self, Role};
+use super::read::{Available, Death, Read};
 use super::region::Region;
-use super::seat::{LANE, Seat, damage};
+use super::seat::Seat;
 use super::stream_id::StreamId;
-use crate::layout::Word;
-use crate::layout::blocks::{LaneState, Phase};
-use crate::layout::record::Kind;
 use crate::os::{lock, membarrier};
-use crate::region::{Mapping, SleepWord};
-use crate::ring::{Corrupt, Fault, Memory, Reader, Record, Sink, sleep};
+use crate::region::{Control, Mapping};
+use crate::ring::{Reader, Sink, sleep};
 
-/// Receives messages from a region.
+/// Receives messages from a region, of all its producers.
 ///
 /// Reading and committing are separate. What is read and not
 /// [committed](Consumer::commit) is delivered again to the next consumer, and
@@ -26,101 +25,89 @@ use crate::ring::{Corrupt, Fault, Memory, Reader, Record, Sink, sleep};
 /// ([`ReadError::Forked`]), and a commit does nothing.
 ///
 /// The try forms never block and make no system call but to wake a sleeping
-/// producer at commit; [`read`](Consumer::read) and its kin wait for a message.
+/// producer at commit, and to map a lane that came into use;
+/// [`read`](Consumer::read) and its kin wait for a message.
 #[derive(Debug)]
 pub struct Consumer {
-    reader: Reader<Mapping>,
+    pub(super) reader: Reader<Mapping>,
+    /// Those that the reader has, with its numbers.
+    pub(super) lanes: Vec<Lane>,
+    /// For each lane of the region: the reader has it.
+    pub(super) is_in_use: Box<[bool]>,
+    /// The count of attaches when the lanes were looked for last.
+    pub(super) attaches: Option<u64>,
+    /// Some lane has a death that is not told yet.
+    pub(super) has_deaths: bool,
+    /// Some lane has a death that was told and is not committed.
+    pub(super) has_told_deaths: bool,
+    /// A lane that held up the end of all when it was looked for last.
+    pub(super) blocker: Cell<u32>,
+    /// The lane whose lock is asked for next.
+    pub(super) next_lock: u32,
+    /// Streams that must have ended before the end of all is told.
+    pub(super) expected: u64,
     /// What [`Consumer::commit_at`] is about.
     sink: Option<StreamId>,
-    buffer: Vec<u8>,
-    /// The lane's state word as of a death that is not reported yet.
-    death: Option<u64>,
-    /// A death that was reported and that the next commit takes note of.
-    noted: Option<u64>,
-    /// The first impossible word that was seen: final.
-    corrupt: Option<Corrupt>,
+    pub(super) buffer: Vec<u8>,
+    /// The last death that was found, to be told.
+    pub(super) death: Option<Death>,
+    /// Damage that is not told yet.
+    pub(super) untold: Vec<Damage>,
+    /// The last damage: final, once no lane is left.
+    pub(super) damage: Option<Damage>,
     pub(crate) waiting: Waiting,
-    seat: Seat,
-}
-
-/// A message, in the consumer's buffer until the next call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Message<'a> {
-    /// Its number in the stream: stable across restarts, without gaps.
-    pub sequence: u64,
-    /// Bits that came with it.
-    pub flags: Flags,
-    /// Its bytes.
-    pub payload: &'a [u8],
-}
-
-/// A message of one's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OwnedMessage {
-    /// Its number in the stream: stable across restarts, without gaps.
-    pub sequence: u64,
-    /// Bits that came with it.
-    pub flags: Flags,
-    /// Its bytes.
-    pub payload: Vec<u8>,
-}
-
-/// What a read found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Read<'a> {
-    /// The next message.
-    Message(Message<'a>),
-    /// Nothing now. Only the try form says so.
-    Empty,
-    /// The stream ended; reading on waits for the next one.
-    End(End),
-}
-
-/// How a stream ended: told after its last message, once by each consumer that
-/// gets there before it is committed. Streams that follow one another while
-/// nobody reads are one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    /// The producer closed it.
-    Closed,
-    /// The producer is gone and did not close. All that it sent was delivered.
-    Died {
-        /// What it said of itself.
-        producer: Option<Owner>,
-    },
-}
-
-/// What is there, without its bytes.
-#[derive(Debug)]
-pub(crate) enum Found {
-    Message(Record),
-    End(End),
-    Empty,
+    /// To map lanes by: it never has a lock.
+    pub(super) region: File,
+    pub(super) control: Arc<Control>,
+    pub(super) seat: Seat,
 }
 
 impl Consumer {
     pub(crate) fn attach(region: &Region) -> Result<Consumer, AttachError> {
-        let (seat, mapping) = region.take(Role::Consumer)?;
-        let reader = Reader::take_over(mapping, region.shape()).map_err(|corrupt| seat.blame(corrupt))?;
-        let word = reader.memory().sleep_word(SleepWord::Consumer);
-        sleep::reset(word, membarrier::is_possible());
-        seat.sign(reader.memory());
-        let consumer = Consumer {
+        let (seat, control) = region.take(|file, _| {
+            let role = Role::Consumer;
+            match lock::try_take(file, role.lock())? {
+                true => Ok(role),
+                false => {
+                    Err(AttachError::Busy { role, owner: owner::read(file, &region.header.geometry, role) })
+                }
+            }
+        })?;
+        let count = seat.geometry.lane_count();
+        // Lane 0 has its space from the start.
+        let first = Mapping::new(&control, &region.file, 0)?;
+        let reader = Reader::take_over(&first, region.shape(), count as usize);
+        sleep::reset(control.consumer_sleep(), membarrier::is_possible());
+        seat.sign(&control);
+        let mut consumer = Consumer {
             reader,
+            lanes: Vec::with_capacity(count as usize),
+            is_in_use: vec![false; count as usize].into(),
+            attaches: None,
+            has_deaths: false,
+            has_told_deaths: false,
+            blocker: Cell::new(0),
+            next_lock: 0,
+            expected: 1,
             sink: None,
             buffer: Vec::new(),
             death: None,
-            noted: None,
-            corrupt: None,
+            untold: Vec::new(),
+            damage: None,
             waiting: Waiting::default(),
+            region: region.file.try_clone()?,
+            control,
             seat,
         };
-        // A head that moved without a wake-up by the consumer before.
-        consumer.wake_producer();
-        consumer.state().map_err(|corrupt| consumer.seat.blame(corrupt))?;
-        consumer.seat.refuse_cut(consumer.reader.memory())?;
+        consumer.add(0, first);
+        let added = consumer.find_lanes();
+        added.map_err(|(_, e)| AttachError::from(e))?;
+        for lane in 0..consumer.reader.lane_count() {
+            // What the consumer before committed, and was killed before it did the rest.
+            bury(consumer.reader.lane(lane));
+            consumer.wake_producer(lane);
+        }
+        consumer.seat.refuse_cut(&consumer.control)?;
         Ok(consumer)
     }
 
@@ -135,19 +122,36 @@ impl Consumer {
         self.waiting.interrupt = Some(flag);
     }
 
-    /// Reads the next message if there is one. It stays in the ring until
-    /// [`commit`](Self::commit). That a producer died is not noticed here: ask
-    /// [`check_producer`](Self::check_producer) from time to time.
+    /// Reads the next message if there is one, of the lane whose turn it is. It
+    /// stays in the ring until [`commit`](Self::commit). That a producer died is
+    /// not noticed here: ask [`check_producers`](Self::check_producers) from
+    /// time to time.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`], from then on always; [`ReadError::Forked`].
+    /// [`ReadError::Damaged`], once a lane, and always when no lane is left;
+    /// [`ReadError::Lane`]; [`ReadError::Truncated`] with
+    /// [`guard_truncation`](super::RegionOptions::guard_truncation);
+    /// [`ReadError::Forked`].
     #[inline]
     pub fn try_read(&mut self) -> Result<Read<'_>, ReadError> {
-        Ok(match self.find()? {
-            Found::Message(record) => Read::Message(self.take(record)?),
-            Found::End(end) => Read::End(end),
-            Found::Empty => Read::Empty,
-        })
+        match self.next_message() {
+            Some(record) => self.take(&record).map(Read::Message),
+            None => self.find_and_tell(),
+        }
+    }
+
+    #[inline(never)]
+    fn find_and_tell(&mut self) -> Result<Read<'_>, ReadError> {
+        let found = self.find(true)?;
+        self.tell(found)
+    }
+
+    /// Says that so many streams are to end before [`Read::End`] is told:
+    /// producers that close, and deaths that are told, since the last end. The
+    /// count is committed with what is read, so it holds across consumers.
+    /// Usually 1.
+    pub fn expect_streams(&mut self, count: u64) {
+        self.expected = count.max(1);
     }
 
     /// The messages that are there, one after the other, without waiting.
@@ -173,22 +177,21 @@ impl Consumer {
         Available { consumer: self, failed: false }
     }
 
-    /// Commits everything read so far: the next consumer goes on behind it,
-    /// and the producer may overwrite it. One store decides; wakes a waiting
-    /// producer. It leaves the position in a sink as it is: with a sink, use
-    /// [`commit_at`](Self::commit_at) only.
+    /// Commits everything read so far, of all producers: the next consumer
+    /// goes on behind it, and they may overwrite it. One store decides; wakes
+    /// producers that wait. It leaves the position in a sink as it is: with a
+    /// sink, use [`commit_at`](Self::commit_at) only.
     pub fn commit(&mut self) {
         if self.seat.is_inherited() {
             return;
         }
-        self.reader.commit();
-        self.wake_producer();
-        if let Some(word) = self.noted.take()
-            && let Some(state) = LaneState::decode(word)
-        {
-            // Reported and taken note of: the next consumer starts afresh. A
-            // new producer has changed the word and wins.
-            self.reader.memory().replace(Word::State, word, state.died().encode());
+        if self.reader.commit() {
+            for &lane in self.reader.freed() {
+                self.wake_producer(lane);
+            }
+        }
+        if std::mem::take(&mut self.has_told_deaths) {
+            (0..self.reader.lane_count()).for_each(|lane| bury(self.reader.lane(lane)));
         }
     }
 
@@ -255,137 +258,14 @@ impl Consumer {
         self.commit();
     }
 
-    /// Asks the kernel whether a producer is attached, and notices if the last
-    /// one died: the next read then says so, after its last message. For
-    /// callers of the try forms; blocking reads do this themselves.
-    ///
-    /// # Errors
-    /// [`ReadError::Removed`], [`ReadError::Truncated`] and
-    /// [`ReadError::Punched`] if the file is not what it was;
-    /// [`ReadError::Damaged`]; [`ReadError::Forked`].
-    pub fn check_producer(&mut self) -> Result<bool, ReadError> {
-        self.check_region()?;
-        let word = self.state().map_err(|corrupt| self.fail(corrupt))?;
-        // On doubt, it lives.
-        let attached = lock::is_taken(&self.seat.file, lock::Role::Producer(LANE)).unwrap_or(true);
-        let open = LaneState::decode(word).is_some_and(|s| s.phase == Phase::Open);
-        if open && !attached && self.noted != Some(word) {
-            self.death = Some(word);
-        }
-        Ok(attached)
-    }
-
-    /// The sequence of the message that comes next.
-    pub fn sequence(&self) -> u64 {
-        self.reader.sequence()
-    }
-
     /// Bytes of the ring that are read and not committed.
     pub fn uncommitted(&self) -> u64 {
         self.reader.uncommitted()
     }
 
-    /// Looks for the next message or end.
-    #[inline]
-    pub(crate) fn find(&mut self) -> Result<Found, ReadError> {
-        match self.peek()? {
-            Some(record) if record.kind == Kind::Data => Ok(Found::Message(record)),
-            None if self.death.is_none() => Ok(Found::Empty),
-            _ => {
-                let found = self.find_end()?;
-                // Its looks at state and next header count as well.
-                self.check_cut()?;
-                Ok(found)
-            }
-        }
-    }
-
-    /// At an end mark, or at an empty ring whose producer may have died. An
-    /// end mark is stepped over only when it is reported, or when the stream
-    /// went on behind it: what is not reported must not be committed.
-    #[cold]
-    fn find_end(&mut self) -> Result<Found, ReadError> {
-        for _ in 0..self.max_records() {
-            // The state is read first: what was published before it is seen after.
-            let word = self.state().map_err(|corrupt| self.fail(corrupt))?;
-            let closed = LaneState::decode(word).is_some_and(|s| s.phase == Phase::Closed);
-            let died = self.death == Some(word);
-            if !died {
-                // Another producer came meanwhile.
-                self.death = None;
-            }
-            match self.peek()? {
-                Some(record) if record.kind == Kind::Data => return Ok(Found::Message(record)),
-                Some(mark) if self.reader.is_followed(&mark) => self.reader.advance(&mark),
-                // Whoever died attached after this end, and has not ended.
-                Some(mark) if died && self.reader.is_attached_behind(&mark) => self.reader.advance(&mark),
-                Some(mark) if closed || died => {
-                    self.reader.advance(&mark);
-                    self.note_death();
-                    return Ok(Found::End(End::Closed));
-                }
-                None if died => {
-                    self.note_death();
-                    let producer = owner::read(&self.seat.file, &self.seat.geometry, Role::Producer(LANE));
-                    return Ok(Found::End(End::Died { producer }));
-                }
-                Some(_) | None => break,
-            }
-        }
-        Ok(Found::Empty)
-    }
-
-    /// The next message, if there is one now; steps over the ends of streams
-    /// that another one followed.
-    fn peek_message(&mut self) -> Result<Option<Record>, ReadError> {
-        for _ in 0..self.max_records() {
-            match self.peek()? {
-                Some(record) if record.kind == Kind::Data => return Ok(Some(record)),
-                Some(mark) if self.reader.is_followed(&mark) => self.reader.advance(&mark),
-                Some(_) | None => break,
-            }
-        }
-        Ok(None)
-    }
-
-    /// The most records that a ring can hold: a hostile peer may go on for ever.
-    fn max_records(&self) -> u64 {
-        self.reader.shape().capacity / self.reader.shape().align
-    }
-
-    /// A death that is reported now is taken note of by the next commit.
-    fn note_death(&mut self) {
-        if let Some(word) = self.death.take() {
-            self.noted = Some(word);
-        }
-    }
-
-    #[inline]
-    fn peek(&mut self) -> Result<Option<Record>, ReadError> {
-        if self.seat.is_inherited() {
-            return Err(ReadError::Forked);
-        }
-        if let Some(corrupt) = self.corrupt {
-            return Err(damage(corrupt).into());
-        }
-        match self.reader.peek() {
-            // `take` asks whether it was cut after its own touches.
-            Ok(Some(record)) => Ok(Some(record)),
-            Ok(None) => self.check_cut().map(|()| None),
-            Err(corrupt) => Err(self.fail(corrupt)),
-        }
-    }
-
-    /// Refuses what was found so far if not all of it came from the file: to be
-    /// asked after the last touch and before anything is told.
-    #[inline(always)]
-    fn check_cut(&self) -> Result<(), ReadError> {
-        if self.reader.memory().is_cut() { Err(ReadError::Truncated) } else { Ok(()) }
-    }
-
     /// Asks the kernel whether the region's file is what it was: for callers of
     /// the try forms, from time to time. Blocking calls do this themselves, and
-    /// so does [`check_producer`](Self::check_producer).
+    /// so does [`check_producers`](Self::check_producers).
     ///
     /// # Errors
     /// [`ReadError::Removed`], [`ReadError::Truncated`],
@@ -396,111 +276,5 @@ impl Consumer {
         }
         self.check_cut()?;
         Ok(self.seat.check_file()?)
-    }
-
-    /// Copies a message out and steps over it.
-    #[inline]
-    pub(crate) fn take(&mut self, record: Record) -> Result<Message<'_>, ReadError> {
-        if self.buffer.len() < record.len {
-            self.buffer.resize(record.len, 0);
-        }
-        let payload = &mut self.buffer[..record.len];
-        self.reader.read(&record, payload);
-        if self.reader.memory().is_cut() {
-            return Err(ReadError::Truncated);
-        }
-        self.reader.advance(&record);
-        Ok(Message { sequence: record.sequence, flags: Flags::from_bits(record.flags), payload })
-    }
-
-    fn fail(&mut self, corrupt: Corrupt) -> ReadError {
-        damage(*self.corrupt.insert(corrupt)).into()
-    }
-
-    fn state(&self) -> Result<u64, Corrupt> {
-        let word = self.reader.memory().load_acquire(Word::State); // STATE
-        match LaneState::decode(word) {
-            Some(_) => Ok(word),
-            None => Err(Corrupt { fault: Fault::State, position: self.reader.head(), value: word }),
-        }
-    }
-
-    #[inline]
-    fn wake_producer(&self) {
-        let memory = self.reader.memory();
-        sleep::wake(memory.sleep_word(SleepWord::Producer), || !self.producer_wants_more());
-    }
-
-    /// True while the producer waits for a head beyond the committed one.
-    fn producer_wants_more(&self) -> bool {
-        let wanted = self.reader.memory().load_acquire(Word::WantedHead); // WANT
-        wanted.wrapping_sub(self.reader.head()) as i64 > 0
-    }
-
-    /// True if no message is left: nothing, or an end mark with nothing behind.
-    fn is_drained(&self) -> bool {
-        match self.reader.peek() {
-            Ok(None) => true,
-            Ok(Some(record)) => record.kind == Kind::End && !self.reader.is_followed(&record),
-            Err(_) => false,
-        }
-    }
-
-    /// True if the next read has something to tell, the kernel not asked.
-    fn has_news(&self) -> bool {
-        match self.reader.peek() {
-            Ok(None) => false,
-            Ok(Some(record)) if record.kind == Kind::End => {
-                self.reader.is_followed(&record) || self.is_closed()
-            }
-            _ => true,
-        }
-    }
-
-    fn is_closed(&self) -> bool {
-        // On damage, the read says so.
-        self.state().map_or(true, |word| LaneState::decode(word).is_some_and(|s| s.phase == Phase::Closed))
-    }
-
-    /// Sleeps until there is something to tell, woken, or `at_most`.
-    pub(crate) fn doze(&self, at_most: Duration) {
-        sleep::sleep(self.reader.memory().sleep_word(SleepWord::Consumer), at_most, || self.has_news());
-    }
-
-    /// What a waiting consumer asks the kernel once a period.
-    pub(crate) fn recheck(&mut self) -> Result<(), ReadError> {
-        self.check_producer()?;
-        let bytes = self.uncommitted();
-        if bytes > 0 && self.producer_wants_more() && self.is_drained() {
-            return Err(ReadError::Uncommitted { bytes });
-        }
-        Ok(())
-    }
-}
-
-/// Iterator over what is there: see [`Consumer::available`].
-#[derive(Debug)]
-pub struct Available<'a> {
-    consumer: &'a mut Consumer,
-    failed: bool,
-}
-
-impl Iterator for Available<'_> {
-    type Item = Result<OwnedMessage, ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let taken = match self.consumer.peek_message() {
-            Ok(Some(record)) => self.consumer.take(record),
-            // An end is left to the next read.
-            Ok(None) => return None,
-            Err(e) => Err(e),
-        };
-        match taken {
-            Ok(Message { sequence, flags, payload }) => {
-                Some(Ok(OwnedMessage { sequence, flags, payload: payload.to_vec() }))
-            }
-            // Once: a caller that drops errors must not go round for ever.
-            Err(e) => (!std::mem::replace(&mut self.failed, true)).then_some(Err(e)),
-        }
     }
 }

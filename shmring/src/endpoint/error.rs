@@ -10,17 +10,16 @@ use crate::layout::{GeometryError, Refusal};
 use crate::os::lack::Lack;
 use crate::ring::Corrupt;
 
-/// Shared memory holds something impossible: a bug or a hostile peer. The
-/// handle refuses all further work.
+/// A lane holds something impossible: a bug or a hostile peer. Its producer
+/// refuses all further work, and the consumer looks at it no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "lane {lane} of the region is damaged: {what}; no more can be read or written here: remove the region and create it anew"
+    "lane {lane} of the region is damaged: {what}; no more can be read or written there: remove the region and create it anew"
 )]
 pub struct Damage {
     /// The lane.
     pub lane: u32,
     /// What is impossible, where, and the value found.
-    #[source]
     pub what: Corrupt,
 }
 
@@ -200,15 +199,45 @@ pub enum AttachError {
         /// What its holder says of itself, if it has said so yet.
         owner: Option<Owner>,
     },
+    /// Every lane has a producer, or is kept for one.
+    #[error(
+        "no lane is free: of {lanes}, {kept} are kept for names or inputs, and the others have producers, or, for a \
+         new name, messages that are not read yet; end one, or create the region for more producers"
+    )]
+    NoLane {
+        /// Lanes of the region.
+        lanes: u32,
+        /// Those kept for a name or a source.
+        kept: u32,
+    },
+    /// The name is not possible.
+    #[error(
+        "{name:?} is no name for a producer: it has from 1 to 32 letters, digits, '.', '_' and '-', the first a letter or digit"
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The file system, or the machine, has no room for the lane's ring.
+    #[error(
+        "no room for the {needed} bytes of lane {lane}: free some, or create the region with a smaller capacity \
+         (in a container, /dev/shm is 64 MB unless it is started with --shm-size)"
+    )]
+    NoSpace {
+        /// The lane.
+        lane: u32,
+        /// Bytes of its ring.
+        needed: u64,
+    },
     /// The lane goes on with another source, or with none in particular.
     #[error(
-        "the ring was not filled from source {asked} alone, but {}; use a ring of its own for each source",
+        "the lane was not filled from source {asked} alone, but {}; give each source a name, or a ring of its own",
         bound.map_or_else(|| "by a producer that named none".to_owned(), |b| format!("from {b}"))
     )]
     OtherSource {
         /// What the caller asked for.
         asked: StreamId,
-        /// The source that the ring is bound to, if any.
+        /// The source that the lane is bound to, if any.
         bound: Option<StreamId>,
     },
     /// The file was removed or replaced after it was opened.
@@ -291,10 +320,10 @@ pub enum ReadError {
     /// The caller's flag was set without a message.
     #[error("interrupted while no message was there")]
     Interrupted,
-    /// All messages are read, none is committed, and the producer waits for
-    /// room: both would wait for ever. Commit, then read on.
+    /// All messages are read, some are not committed, and their producer waits
+    /// for room: both would wait for ever. Commit, then read on.
     #[error(
-        "the producer waits for room while {bytes} bytes are read but not committed; commit before reading on"
+        "a producer waits for room while {bytes} bytes are read but not committed; commit before reading on"
     )]
     Uncommitted {
         /// Bytes read and not committed.
@@ -315,7 +344,18 @@ pub enum ReadError {
         "space of the region's file was given back while in use (a hole was punched): messages may be lost; remove the region and create it anew"
     )]
     Punched,
-    /// The lane holds something impossible.
+    /// A lane that came into use cannot be mapped.
+    #[error(
+        "cannot map lane {lane}, which came into use: {kind}; raise the limit that this process meets, and read again"
+    )]
+    Lane {
+        /// The lane.
+        lane: u32,
+        /// What the operating system says.
+        kind: io::ErrorKind,
+    },
+    /// A lane holds something impossible. Told once, if other lanes are in
+    /// use: they go on.
     #[error(transparent)]
     Damaged(#[from] Damage),
 }

@@ -4,30 +4,38 @@
 mod anonymous;
 mod consumer;
 mod error;
+mod find;
+mod lane;
 mod name;
 mod open;
 mod options;
 mod os_options;
 mod owner;
+mod place;
 mod producer;
+mod read;
 mod region;
 mod seat;
 mod status;
 mod stream_id;
+mod watch;
 
-pub use consumer::{Available, Consumer, End, Message, OwnedMessage, Read};
+pub use consumer::Consumer;
 pub use error::{AttachError, CreateError, Damage, OpenError, ReadError, RemoveError, SendError};
 pub use name::{NameError, path_of};
 pub use options::{RegionOptions, Schema, Wait};
 pub use owner::{Owner, Role};
+pub use place::ProducerOptions;
 pub use producer::{Batch, Flags, Grant, Producer, Sent};
+pub use read::{Available, Death, Gap, Message, OwnedMessage, Read};
 pub use region::Region;
 pub use status::{LaneStatus, Status};
 pub use stream_id::StreamId;
 
+pub use crate::layout::{Cause, Order};
 pub use crate::os::advice::Advice;
 pub use crate::os::huge::HugePages;
 pub use crate::os::lack::Lack;
 
-pub(crate) use consumer::Found;
 pub(crate) use options::Waiting;
+pub(crate) use read::Found;

@@ -8,10 +8,9 @@ use std::path::Path;
 use super::error::{CreateError, OpenError};
 use super::options::{RegionOptions, Schema};
 use super::region::Region;
-use super::seat::LANE;
 use crate::layout::blocks::{extent, lane};
 use crate::layout::header::{self, Access, Header, MAX_SCHEMA_NAME};
-use crate::layout::{CodecId, Geometry, GeometryError, Order, Refusal};
+use crate::layout::{CodecId, Geometry, GeometryError, Order, Place, Refusal};
 use crate::os::{file, huge, identity};
 use crate::region::fresh_lane;
 
@@ -34,7 +33,7 @@ impl RegionOptions {
         let geometry = header.geometry;
         let start = first_bytes(&header);
 
-        let needed = geometry.file_len();
+        let (len, needed) = (geometry.file_len(), first_space(&geometry));
         let failed = |source| self.refused(path, None, needed, source);
         let rights = self.rights(path)?;
         let folder = File::open(file::folder_of(path)).map_err(failed)?;
@@ -45,7 +44,7 @@ impl RegionOptions {
         if let Some(lack) = huge::missing_pages(&folder, needed) {
             return Err(lack.into());
         }
-        let file = file::create_whole(path, needed, rights, &start)
+        let file = file::create_whole(path, len, needed, rights, &start)
             .map_err(|source| self.refused(path, Some(&folder), needed, source))?;
         Ok(Region { file, path: path.to_owned(), header, is_new: true, map: self.map.clone() })
     }
@@ -69,7 +68,7 @@ impl RegionOptions {
         let (page, file_len) = first_page(&file).map_err(io)?;
         let refused = |source| OpenError::Refused { path: owned(), source };
         let header = Header::verify(&page, file_len, Access::Use).map_err(refused)?;
-        check_extent(&file, &header).map_err(io)?.map_err(refused)?;
+        check_extents(&file, &header).map_err(io)?.map_err(refused)?;
         if let Some(file_system) = file::unsuitable_file_system(&file).map_err(io)? {
             return Err(OpenError::FileSystem { path: owned(), file_system });
         }
@@ -108,7 +107,8 @@ impl RegionOptions {
         let record_align = self.record_align.unwrap_or(Self::DEFAULT_RECORD_ALIGN);
         let data_align = self.data_align();
         let capacity = self.capacity.unwrap_or(Self::DEFAULT_CAPACITY.max(data_align));
-        let geometry = Geometry::plan_aligned(capacity, record_align, 1, data_align)?;
+        let lanes = self.max_producers.unwrap_or(Self::DEFAULT_MAX_PRODUCERS);
+        let geometry = Geometry::plan_aligned(capacity, record_align, lanes, data_align)?;
         let start_position = self.start_position;
         if !start_position.is_multiple_of(record_align) {
             return Err(GeometryError::StartPosition { start_position, record_align }.into());
@@ -122,7 +122,7 @@ impl RegionOptions {
             created_ns: identity::now_ns(),
             start_position,
             start_sequence: self.start_sequence,
-            order: Order::Fifo,
+            order: self.order.unwrap_or(Order::Fifo),
             codec: self.codec.unwrap_or(CodecId::BYTES),
             type_fingerprint: schema.fingerprint(),
             schema_name: schema.name,
@@ -150,6 +150,16 @@ impl RegionOptions {
             }
             _ => {}
         }
+        match self.max_producers {
+            Some(asked) if asked != found.lane_count() => {
+                return Err(differs("maximum of producers", &asked, &found.lane_count()));
+            }
+            _ => {}
+        }
+        match self.order {
+            Some(asked) if asked != header.order => return Err(differs("order", &asked, &header.order)),
+            _ => {}
+        }
         match self.codec {
             Some(asked) if asked != header.codec => return Err(differs("codec", &asked, &header.codec)),
             _ => {}
@@ -170,16 +180,28 @@ pub(super) fn schema_of(header: &Header) -> Schema {
 /// What a new region holds besides zeros, and where.
 pub(super) fn first_bytes(header: &Header) -> [(u64, Vec<u8>); 3] {
     let geometry = &header.geometry;
-    let mut control = vec![0; lane::STRIDE];
+    let mut block = vec![0; lane::STRIDE];
     for (word, value) in fresh_lane(header.start_position, header.start_sequence) {
-        control[word.offset()..word.offset() + 8].copy_from_slice(&value.to_le_bytes());
+        if let Place::Lane(at) = word.place() {
+            block[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
     }
+    let mut control = block.repeat(geometry.lane_count() as usize);
+    // The others get their space when they are taken.
     lane::READY.put(&mut control, &1u64.to_le_bytes());
-    let mut extents = vec![0; extent::STRIDE];
-    extent::FIRST_POSITION.put(&mut extents, &header.start_position.to_le_bytes());
-    extent::FILE_OFFSET.put(&mut extents, &geometry.data_offset(LANE).to_le_bytes());
-    extent::CAPACITY.put(&mut extents, &geometry.capacity().to_le_bytes());
-    [(geometry.lane_offset(LANE), control), (geometry.extent_offset(LANE), extents), (0, header.encode())]
+    let extents = (0..geometry.lane_count()).flat_map(|lane| {
+        let mut table = vec![0; extent::STRIDE];
+        extent::FIRST_POSITION.put(&mut table, &header.start_position.to_le_bytes());
+        extent::FILE_OFFSET.put(&mut table, &geometry.data_offset(lane).to_le_bytes());
+        extent::CAPACITY.put(&mut table, &geometry.capacity().to_le_bytes());
+        table
+    });
+    [(geometry.lane_offset(0), control), (geometry.extent_offset(0), extents.collect()), (0, header.encode())]
+}
+
+/// Bytes that a new region takes: all but the rings of lanes that nobody took.
+pub(super) fn first_space(geometry: &Geometry) -> u64 {
+    geometry.data_offset(0) + geometry.capacity()
 }
 
 /// The header's bytes, as many as there are, and the length of the file.
@@ -191,18 +213,20 @@ pub(crate) fn first_page(file: &File) -> io::Result<(Vec<u8>, u64)> {
 }
 
 /// Format 1.0 has one extent a lane, where the geometry says.
-fn check_extent(file: &File, header: &Header) -> io::Result<Result<(), Refusal>> {
+fn check_extents(file: &File, header: &Header) -> io::Result<Result<(), Refusal>> {
     let g = &header.geometry;
-    let mut table = [0; extent::STRIDE];
-    file.read_exact_at(&mut table, g.extent_offset(LANE))?;
-    for (field, expected) in [
-        (extent::FIRST_POSITION, header.start_position),
-        (extent::FILE_OFFSET, g.data_offset(LANE)),
-        (extent::CAPACITY, g.capacity()),
-    ] {
-        let value = field.u64(&table);
-        if value != expected {
-            return Ok(Err(Refusal::Field { field: field.name, value }));
+    let mut tables = vec![0; extent::STRIDE * g.lane_count() as usize];
+    file.read_exact_at(&mut tables, g.extent_offset(0))?;
+    for (lane, table) in (0..).zip(tables.chunks(extent::STRIDE)) {
+        for (field, expected) in [
+            (extent::FIRST_POSITION, header.start_position),
+            (extent::FILE_OFFSET, g.data_offset(lane)),
+            (extent::CAPACITY, g.capacity()),
+        ] {
+            let value = field.u64(table);
+            if value != expected {
+                return Ok(Err(Refusal::Field { field: field.name, value }));
+            }
         }
     }
     Ok(Ok(()))

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::layout::CodecId;
+use crate::layout::{CodecId, Order};
 use crate::os::advice::MapOptions;
 
 /// What a region should be, and how this process maps it.
 ///
 /// | | a region that is created | one that exists |
 /// |---|---|---|
-/// | capacity, record alignment, codec, schema, mode, group | has them | must have those that were given |
+/// | capacity, record alignment, producers, order, codec, schema, mode, group | has them | must have those that were given |
 /// | [`start_at`](Self::start_at) | begins there | keeps its own |
 /// | [`huge_pages`](Self::huge_pages) | is laid out for them | must be so |
 /// | prefault, lock, advice, guard | not kept in it: each process chooses | the same |
@@ -30,6 +30,8 @@ use crate::os::advice::MapOptions;
 pub struct RegionOptions {
     pub(crate) capacity: Option<u64>,
     pub(crate) record_align: Option<u64>,
+    pub(crate) max_producers: Option<u32>,
+    pub(crate) order: Option<Order>,
     pub(crate) start_position: u64,
     pub(crate) start_sequence: u64,
     pub(crate) codec: Option<CodecId>,
@@ -40,20 +42,22 @@ pub struct RegionOptions {
 }
 
 impl RegionOptions {
-    /// Capacity of a lane when none is asked for: 1 MiB. Below 256 KiB, lines
-    /// that two cores share move at half speed; from messages of 1 KiB up,
-    /// 8 MiB is faster.
+    /// Capacity of a producer's ring when none is asked for: 1 MiB. Below
+    /// 256 KiB, lines that two cores share move at half speed; from messages of
+    /// 1 KiB up, 8 MiB is faster.
     pub const DEFAULT_CAPACITY: u64 = 1 << 20;
     /// Record alignment when none is asked for: 16 bytes.
     pub const DEFAULT_RECORD_ALIGN: u64 = 16;
+    /// Producers at a time when no number is asked for: 16.
+    pub const DEFAULT_MAX_PRODUCERS: u32 = 16;
 
     /// Nothing asked for yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes of the ring: a power of two from 64 KiB to 1 TiB. A message may
-    /// have all of it but 256 bytes.
+    /// Bytes of each producer's ring: a power of two from 64 KiB to 1 TiB. A
+    /// message may have all of it but 256 bytes.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = Some(bytes);
         self
@@ -62,6 +66,19 @@ impl RegionOptions {
     /// Records start at multiples of this many bytes: 8, 16 or 64.
     pub fn record_align(mut self, bytes: u64) -> Self {
         self.record_align = Some(bytes);
+        self
+    }
+
+    /// How many producers there can be at a time, from 1 to 1024. Each has a
+    /// ring of its own, a lane, which takes space when a producer first takes it.
+    pub fn max_producers(mut self, count: u32) -> Self {
+        self.max_producers = Some(count);
+        self
+    }
+
+    /// In which order messages of different producers are delivered.
+    pub fn order(mut self, order: Order) -> Self {
+        self.order = Some(order);
         self
     }
 
@@ -136,8 +153,10 @@ pub enum Wait {
 pub(crate) struct Waiting {
     pub(crate) strategy: Wait,
     pub(crate) interrupt: Option<Arc<AtomicBool>>,
-    /// When to look at the file and the other side again.
+    /// When to look at the file again, and a consumer at the producers.
     pub(crate) next_check: Option<Instant>,
+    /// Reads since, modulo 256: whoever never waits looks at the clock at times.
+    pub(crate) reads: u8,
 }
 
 impl Waiting {

@@ -104,7 +104,8 @@ impl RegionOptions {
     /// is not its own to the handler that was there. Who installs one later
     /// has to pass on as well, and a thread that blocks SIGBUS is not helped.
     /// Costs a load and a branch a call, an unguarded handle the branch. At most
-    /// 256 handles of a process can be guarded; one more is [`Lack::Guards`].
+    /// 2048 mappings of a process can be guarded: a producer has two, a consumer
+    /// one and one for each lane in use; one more is [`Lack::Guards`].
     pub fn guard_truncation(mut self, yes: bool) -> Self {
         self.map.guard = yes;
         self
@@ -189,6 +190,18 @@ impl OpenError {
             io::ErrorKind::InvalidInput => OpenError::NotAFile { path },
             io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { path },
             _ => OpenError::Io { path, source },
+        }
+    }
+}
+
+impl AttachError {
+    /// What it means that reserving a lane's ring failed so.
+    pub(crate) fn from_reserve(source: io::Error, lane: u32, needed: u64) -> AttachError {
+        match source.kind() {
+            io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                AttachError::NoSpace { lane, needed }
+            }
+            _ => source.into(),
         }
     }
 }

@@ -2,14 +2,14 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::error::{AttachError, SendError};
+use super::error::{AttachError, Damage, SendError};
 use super::options::{Wait, Waiting};
 use super::owner::Role;
+use super::place::{Lanes, ProducerOptions};
 use super::region::Region;
-use super::seat::{LANE, Seat, damage};
-use super::stream_id::StreamId;
+use super::seat::Seat;
 use crate::layout::record::{KNOWN_FLAGS, UNTERMINATED};
-use crate::layout::{Part, Word, blocks::LaneState};
+use crate::layout::{Cause, Word, blocks::LaneState};
 use crate::os::membarrier;
 use crate::region::{Mapping, SleepWord};
 use crate::ring::{Claim, Corrupt, Fault, Memory, Writer, sleep};
@@ -29,6 +29,7 @@ use crate::ring::{Claim, Corrupt, Fault, Memory, Writer, sleep};
 #[derive(Debug)]
 pub struct Producer {
     writer: Writer<Mapping>,
+    lane: u32,
     state: LaneState,
     /// The sequence of the lane's first message ever.
     start_sequence: u64,
@@ -63,7 +64,7 @@ impl Flags {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Sent {
-    /// Messages, wrapping.
+    /// Messages, wrapping. Dropped ones are not among them.
     pub messages: u64,
     /// Their payload bytes, wrapping.
     pub bytes: u64,
@@ -72,26 +73,56 @@ pub struct Sent {
 }
 
 impl Producer {
-    /// `source`: all messages of the lane come from there, those of now and
-    /// those of before; `None`: they come from anywhere.
-    pub(crate) fn attach(region: &Region, source: Option<StreamId>) -> Result<Producer, AttachError> {
-        let (seat, memory) = region.take(Role::Producer(LANE))?;
-        let corrupt = |value| damage(Corrupt { fault: Fault::State, position: 0, value });
-        let word = memory.load_acquire(Word::State);
-        let state = LaneState::decode(word).ok_or_else(|| corrupt(word))?.opened();
+    /// Whoever wants any lane does not get a damaged one while another is free.
+    pub(crate) fn attach(region: &Region, options: &ProducerOptions) -> Result<Producer, AttachError> {
+        let mut damage = None;
+        let mut first = 0;
+        loop {
+            match Producer::attach_from(region, options, first) {
+                Err(AttachError::Damaged(found)) if !options.is_somebody() => {
+                    first = found.lane + 1;
+                    damage.get_or_insert(found);
+                }
+                Err(e @ AttachError::NoLane { .. }) => return Err(damage.map_or(e, AttachError::from)),
+                attached => return attached,
+            }
+        }
+    }
 
-        let writer = Writer::take_over(memory, region.shape()).map_err(|corrupt| seat.blame(corrupt))?;
+    /// Attaches in a lane from `first` on, if the lane is not its own.
+    fn attach_from(region: &Region, options: &ProducerOptions, first: u32) -> Result<Producer, AttachError> {
+        let mut lane = 0;
+        let (seat, control) = region.take(|file, control| {
+            let lanes = Lanes { file, control, geometry: &region.header.geometry, first };
+            lane = lanes.take(options, |lane| {
+                let memory = Mapping::new(control, &region.file, lane)?;
+                let writer = Writer::take_over(memory, region.shape());
+                Ok(writer.is_ok_and(|writer| writer.is_drained()))
+            })?;
+            Ok(Role::Producer(lane))
+        })?;
+        let corrupt = |value| Corrupt { fault: Fault::State, position: 0, value };
+        let word = control.load_acquire(lane, Word::State);
+        let found = LaneState::decode(word).ok_or_else(|| seat.blame(lane, corrupt(word)))?;
+        let state = found.opened(options.is_somebody());
+        let memory = Mapping::new(&control, &region.file, lane)?;
+        let writer =
+            Writer::take_over(memory, region.shape()).map_err(|corrupt| seat.blame(lane, corrupt))?;
         let memory = writer.memory();
         let start_sequence = region.start_sequence();
-        bind_source(memory, source, writer.sequence() == start_sequence)?;
+        let lanes = Lanes { file: &seat.file, control: &control, geometry: &seat.geometry, first };
+        lanes.bind_source(lane, options.source, writer.sequence() == start_sequence)?;
         // A dead sleeper's bit and a dead waiter's wish go with it.
         sleep::reset(memory.sleep_word(SleepWord::Producer), membarrier::is_possible());
         memory.store(Word::WantedHead, memory.load(Word::Head));
-        seat.sign(memory);
+        seat.sign(&control);
         memory.store_release(Word::State, state.encode()); // STATE
-        seat.refuse_cut(memory)?;
+        // Who sees the count sees the state; who sees a message sees the count.
+        memory.add(Word::Attaches, 1); // ATTACH
+        seat.refuse_cut(&control)?;
         Ok(Producer {
             writer,
+            lane,
             state,
             start_sequence,
             corrupt: None,
@@ -163,6 +194,29 @@ impl Producer {
         self.abandoned = true;
     }
 
+    /// Drops a message: it takes a sequence and never comes. Whoever reads
+    /// gets a [`Gap`](super::Gap) in its place, before the next message of this
+    /// lane. It is counted in the region, for `cause`, whoever is killed.
+    ///
+    /// # Errors
+    /// [`SendError::Damaged`], [`SendError::Truncated`], [`SendError::Forked`].
+    pub fn drop_message(&mut self, cause: Cause) -> Result<(), SendError> {
+        self.check_usable()?;
+        self.forget_staged();
+        self.writer.drop_message(cause);
+        self.check_cut()
+    }
+
+    /// Messages ever dropped in the lane for that cause.
+    pub fn dropped(&self, cause: Cause) -> u64 {
+        self.writer.dropped(cause)
+    }
+
+    /// The number of the lane that it sends in.
+    pub fn lane(&self) -> u32 {
+        self.lane
+    }
+
     /// The sequence that the next message takes. Goes on across restarts.
     pub fn sequence(&self) -> u64 {
         self.writer.sequence()
@@ -171,8 +225,9 @@ impl Producer {
     /// What was published in the lane since the region was created, by this
     /// producer and those before it.
     pub fn sent(&self) -> Sent {
+        let dropped = Cause::ALL.into_iter().fold(0u64, |sum, cause| sum.wrapping_add(self.dropped(cause)));
         Sent {
-            messages: self.sequence().wrapping_sub(self.start_sequence),
+            messages: self.sequence().wrapping_sub(self.start_sequence).wrapping_sub(dropped),
             bytes: self.writer.bytes(),
             unterminated: self.writer.unterminated(),
         }
@@ -184,22 +239,42 @@ impl Producer {
     }
 
     #[inline]
-    pub(crate) fn claim(&mut self, len: usize) -> Result<(), SendError> {
+    fn check_usable(&self) -> Result<(), SendError> {
         if self.seat.is_inherited() {
             return Err(SendError::Forked);
         }
-        if let Some(corrupt) = self.corrupt {
-            return Err(damage(corrupt).into());
+        self.corrupt.map_or(Ok(()), |what| Err(Damage { lane: self.lane, what }.into()))
+    }
+
+    #[inline]
+    pub(crate) fn claim(&mut self, len: usize) -> Result<(), SendError> {
+        self.check_usable()?;
+        if self.writer.pending_gap() > 0 {
+            self.publish_gap(len)?;
         }
-        self.writer.claim(len).map_err(|claim| match claim {
+        self.writer.claim(len).map_err(|claim| self.refused(claim, len))
+    }
+
+    /// What was dropped is told before the message that follows.
+    #[cold]
+    fn publish_gap(&mut self, len: usize) -> Result<(), SendError> {
+        self.writer.publish_gap(len).map_err(|claim| self.refused(claim, len))?;
+        self.wake_consumer();
+        Ok(())
+    }
+
+    #[cold]
+    fn refused(&mut self, claim: Claim, len: usize) -> SendError {
+        match claim {
             Claim::Full => self.check_cut().err().unwrap_or(SendError::Full),
             Claim::TooLarge => SendError::TooLarge { len, max: self.max_message() },
             // A head that a cut or a hole took is impossible too.
             Claim::Corrupt(corrupt) => {
                 let lost = self.check_region().err();
-                lost.unwrap_or_else(|| damage(*self.corrupt.insert(corrupt)).into())
+                let what = *self.corrupt.get_or_insert(corrupt);
+                lost.unwrap_or_else(|| Damage { lane: self.lane, what }.into())
             }
-        })
+        }
     }
 
     /// Refuses what was done so far if not all of it reached the file: to be
@@ -234,6 +309,11 @@ impl Producer {
             return;
         }
         self.writer.publish();
+        self.wake_consumer();
+    }
+
+    #[inline]
+    fn wake_consumer(&self) {
         sleep::wake(self.memory().sleep_word(SleepWord::Consumer), || true);
     }
 
@@ -279,31 +359,6 @@ impl Producer {
     }
 }
 
-/// Holds the lane's source against the caller's, or writes it down while the
-/// lane is unused. A producer that names no source unbinds the lane: what it
-/// sends comes from elsewhere.
-fn bind_source(memory: &Mapping, source: Option<StreamId>, unused: bool) -> Result<(), AttachError> {
-    let bound = memory.load_acquire(Word::SourceBound) == 1; // SOURCE
-    let found = Part::ALL.map(|part| memory.load(Word::SourceId(part)));
-    match source {
-        Some(source) if bound && found == source.0 => return Ok(()),
-        Some(source) if !unused => {
-            let bound = bound.then_some(StreamId(found));
-            return Err(AttachError::OtherSource { asked: source, bound });
-        }
-        _ => {}
-    }
-    memory.store_release(Word::SourceBound, 0); // SOURCE
-    if let Some(source) = source {
-        memory.keep_program_order();
-        for (part, word) in Part::ALL.into_iter().zip(source.0) {
-            memory.store(Word::SourceId(part), word);
-        }
-        memory.store_release(Word::SourceBound, 1); // SOURCE
-    }
-    Ok(())
-}
-
 impl Drop for Producer {
     fn drop(&mut self) {
         let leave = self.abandoned || self.corrupt.is_some() || self.seat.is_inherited();
@@ -315,7 +370,7 @@ impl Drop for Producer {
             return;
         }
         self.memory().store_release(Word::State, self.state.closed().encode()); // STATE
-        sleep::wake(self.memory().sleep_word(SleepWord::Consumer), || true);
+        self.wake_consumer();
     }
 }
 
@@ -406,6 +461,18 @@ impl Batch<'_> {
         self.producer.claim(payload.len())?;
         self.producer.writer.write(0, payload);
         self.producer.writer.stage(flags.0, payload.len());
+        self.producer.check_cut()
+    }
+
+    /// Publishes what is in the batch, then drops a message:
+    /// [`Producer::drop_message`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn drop_message(&mut self, cause: Cause) -> Result<(), SendError> {
+        self.producer.check_usable()?;
+        self.producer.writer.drop_message(cause);
+        self.producer.wake_consumer();
         self.producer.check_cut()
     }
 

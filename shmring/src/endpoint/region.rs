@@ -8,15 +8,15 @@ use super::error::{AttachError, CreateError, OpenError, RemoveError};
 use super::open::{first_page, schema_of};
 use super::options::{RegionOptions, Schema};
 use super::owner::{self, Role};
-use super::seat::LANE;
+use crate::layout::geometry::MAX_LANES;
 use crate::layout::header::{self, Access, Header};
-use crate::layout::{CodecId, Geometry};
+use crate::layout::{CodecId, Order};
 use crate::os::advice::MapOptions;
 use crate::os::fork::OwnFile;
 use crate::os::{file, lock};
 use crate::ring::Shape;
 
-/// A region: a file, or memory without a name, that a producer and a consumer
+/// A region: a file, or memory without a name, that producers and a consumer
 /// attach to. Has a description of the file, but no role in it; dropping it
 /// changes nothing. What a process forks may attach through it as well.
 ///
@@ -32,7 +32,7 @@ use crate::ring::Shape;
 /// producer.send(b"hello")?;
 /// match consumer.read()? {
 ///     Read::Message(message) => assert_eq!(message.payload, b"hello"),
-///     Read::Empty | Read::End(_) => unreachable!(),
+///     _ => unreachable!(),
 /// }
 /// consumer.commit();
 /// # Ok(()) }
@@ -87,8 +87,8 @@ impl Region {
             return Err(RemoveError::NotARegion { path: owned() });
         }
         if !lock::try_take(&file, lock::Role::All).map_err(io)? {
-            let geometry = Header::verify(&page, file_len, Access::Look).ok().map(|h| h.geometry);
-            return Err(RemoveError::InUse { path: owned(), users: users(&file, geometry) });
+            let header = Header::verify(&page, file_len, Access::Look).ok();
+            return Err(RemoveError::InUse { path: owned(), users: users(&file, header.as_ref()) });
         }
         if file::is_at(&file, path).map_err(io)? {
             fs::remove_file(path).map_err(io)?;
@@ -96,51 +96,26 @@ impl Region {
         Ok(())
     }
 
-    /// Attaches as the producer, behind the last message of whoever was it
-    /// before. Dropping the handle closes the stream.
+    /// Attaches as a producer, in the first lane that is free, behind the last
+    /// message of whoever had it before. Dropping the handle closes the stream.
     ///
     /// # Errors
-    /// [`AttachError::Busy`] names the producer that is there.
+    /// [`AttachError::NoLane`] if there are as many producers as there can be
+    /// ([`AttachError::Busy`], which names it, if that is one);
+    /// [`AttachError::NoSpace`] now instead of a signal later.
     pub fn producer(&self) -> Result<super::Producer, AttachError> {
-        super::Producer::attach(self, None)
+        super::Producer::attach(self, &super::ProducerOptions::new())
     }
 
-    /// Attaches as the producer of a lane whose messages all come from
-    /// `source`, in order and from its beginning, so that a restarted producer
-    /// knows from [`sent`](super::Producer::sent) where in the source to go
-    /// on: exactly behind the last message that was published.
-    ///
-    /// The lane must be unused, or have been used by producers of this source
-    /// only; a [`producer`](Self::producer) unbinds it for good. What cannot be
-    /// promised: anything for a source that cannot be read from its middle, or
-    /// that changes before that.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let region = shmring::Region::create(folder.path().join("orders.ring"))?;
-    /// # let path = folder.path().join("orders.txt");
-    /// # std::fs::write(&path, "one\ntwo\n")?;
-    /// use std::fs::File;
-    /// use std::io::{BufRead, BufReader, Seek, SeekFrom};
-    /// use shmring::StreamId;
-    ///
-    /// let mut file = File::open(&path)?;
-    /// let mut producer = region.resume_producer(StreamId::of_file(&file, 0)?)?;
-    /// // A line is its message and a newline.
-    /// let sent = producer.sent();
-    /// file.seek(SeekFrom::Start(sent.bytes + sent.messages))?;
-    /// for line in BufReader::new(file).lines() {
-    ///     producer.send(line?.as_bytes())?;
-    /// }
-    /// # Ok(()) }
-    /// ```
+    /// Attaches as a producer that has a name, or whose messages come from one
+    /// source: it gets the same lane each time, and goes on where it was.
     ///
     /// # Errors
-    /// [`AttachError::OtherSource`] if it was used otherwise; as
-    /// [`producer`](Self::producer).
-    pub fn resume_producer(&self, source: super::StreamId) -> Result<super::Producer, AttachError> {
-        super::Producer::attach(self, Some(source))
+    /// [`AttachError::Busy`] names the producer that is there;
+    /// [`AttachError::OtherSource`] if the lane was used otherwise;
+    /// [`AttachError::Name`]; as [`producer`](Self::producer).
+    pub fn producer_with(&self, options: &super::ProducerOptions) -> Result<super::Producer, AttachError> {
+        super::Producer::attach(self, options)
     }
 
     /// Attaches as the consumer, at the first message that was not committed.
@@ -163,7 +138,17 @@ impl Region {
         self.is_new
     }
 
-    /// Bytes of the ring.
+    /// How many producers there can be at a time.
+    pub fn max_producers(&self) -> u32 {
+        self.header.geometry.lane_count()
+    }
+
+    /// In which order messages of different producers are delivered.
+    pub fn order(&self) -> Order {
+        self.header.order
+    }
+
+    /// Bytes of each producer's ring.
     pub fn capacity(&self) -> u64 {
         self.header.geometry.capacity()
     }
@@ -188,19 +173,21 @@ impl Region {
     }
 
     pub(crate) fn shape(&self) -> Shape {
-        shape_of(&self.header.geometry)
+        shape_of(&self.header)
     }
 }
 
-pub(crate) fn shape_of(geometry: &Geometry) -> Shape {
-    Shape { capacity: geometry.capacity(), align: geometry.record_align() }
+pub(crate) fn shape_of(header: &Header) -> Shape {
+    let Header { geometry, order, .. } = header;
+    Shape { capacity: geometry.capacity(), align: geometry.record_align(), prefix: order.record_prefix() }
 }
 
 /// Everybody who is attached.
-fn users(file: &File, geometry: Option<Geometry>) -> Vec<(Role, Option<super::Owner>)> {
-    [Role::Consumer, Role::Producer(LANE)]
-        .into_iter()
+fn users(file: &File, header: Option<&Header>) -> Vec<(Role, Option<super::Owner>)> {
+    let lanes = header.map_or(MAX_LANES, |header| header.geometry.lane_count());
+    std::iter::once(Role::Consumer)
+        .chain((0..lanes).map(Role::Producer))
         .filter(|role| lock::is_taken(file, role.lock()).unwrap_or(false))
-        .map(|role| (role, geometry.and_then(|g| owner::read(file, &g, role))))
+        .map(|role| (role, header.and_then(|header| owner::read(file, &header.geometry, role))))
         .collect()
 }

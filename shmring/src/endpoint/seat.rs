@@ -1,47 +1,52 @@
 //! A role that is held, and what becomes of the file meanwhile.
 
+use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use super::error::{AttachError, Damage, ReadError, SendError};
 use super::owner::{self, Role};
 use super::region::Region;
-use crate::layout::Geometry;
+use crate::layout::{Geometry, Word};
 use crate::os::fork::OwnFile;
 use crate::os::{huge, lock, membarrier, memfd};
-use crate::region::Mapping;
+use crate::region::Control;
 use crate::ring::Corrupt;
 
 impl Region {
-    /// Takes a role: a description of its own, its lock, and the lane mapped.
-    pub(super) fn take(&self, role: Role) -> Result<(Seat, Mapping), AttachError> {
+    /// Takes the role that `choose` has locked with a description of its own.
+    pub(super) fn take(
+        &self,
+        choose: impl FnOnce(&OwnFile, &Arc<Control>) -> Result<Role, AttachError>,
+    ) -> Result<(Seat, Arc<Control>), AttachError> {
         // Before the first publish or commit.
         membarrier::register();
         let geometry = self.header.geometry;
         let file = OwnFile::open(|| lock::reopen(&self.file))?;
-        if !lock::try_take(&file, role.lock())? {
-            let owner = owner::read(&file, &geometry, role);
-            return Err(AttachError::Busy { role, owner });
+        let truncated =
+            |found: u64| (found != geometry.file_len()).then_some(AttachError::Truncated { found });
+        if let Some(truncated) = truncated(file.metadata()?.len()) {
+            return Err(truncated);
         }
+        huge::check_file(&file, &self.path, geometry.data_align(), self.map.huge_pages)?;
+        // Not through `file`: a mapping keeps its description, and so a forked
+        // child, which has the mapping as well, would keep the lock.
+        let control = Control::new(&self.file, &geometry, &self.map)?;
+        let role = choose(&file, &control)?;
         // With the lock in hand nobody can remove it any more.
         let found = file.metadata()?;
         if memfd::is_removed(&file, &found) {
             return Err(AttachError::Removed);
         }
-        if found.len() != geometry.file_len() {
-            return Err(AttachError::Truncated { found: found.len() });
+        if let Some(truncated) = truncated(found.len()) {
+            return Err(truncated);
         }
-        huge::check_file(&file, &self.path, geometry.data_align(), self.map.huge_pages)?;
-        let space = if huge::keeps_its_space(&file)? { found.blocks() } else { 0 };
-        let space = space.min(geometry.file_len() / 512);
-        // Not through `file`: a mapping keeps its description, and so a forked
-        // child, which has the mapping as well, would keep the lock.
-        let mapping = Mapping::new(&self.file, &geometry, LANE, &self.map)?;
-        Ok((Seat { file, geometry, role, space }, mapping))
+        let keeps_space = huge::keeps_its_space(&file)?;
+        let seat = Seat { file, geometry, role, keeps_space, space: Cell::new(0), control: control.clone() };
+        seat.note_space(found.blocks());
+        Ok((seat, control))
     }
 }
-
-/// The one lane of format 1.0 as this version uses it.
-pub(crate) const LANE: u32 = 0;
 
 /// A role that is held.
 #[derive(Debug)]
@@ -50,15 +55,18 @@ pub(crate) struct Seat {
     pub(crate) file: OwnFile,
     pub(crate) geometry: Geometry,
     role: Role,
-    /// Blocks of 512 bytes that the file had at attach, no more than its
-    /// length takes; 0 where a file system may count otherwise later.
-    space: u64,
+    /// The file system gives no space back by itself.
+    keeps_space: bool,
+    /// The most blocks of 512 bytes that the file was seen to have, no more
+    /// than the lanes with space take: it gets some with each lane that is taken.
+    space: Cell<u64>,
+    control: Arc<Control>,
 }
 
 impl Seat {
     /// Says for people who holds the role.
-    pub(crate) fn sign(&self, mapping: &Mapping) {
-        mapping.write_owner(self.role.slot_offset(&self.geometry), owner::own_words());
+    pub(crate) fn sign(&self, control: &Control) {
+        control.write_owner(self.role.slot_offset(&self.geometry), owner::own_words());
     }
 
     /// True in a child that was forked after the role was taken: it is the
@@ -73,22 +81,37 @@ impl Seat {
         match self.file.metadata() {
             Ok(found) if found.len() < self.geometry.file_len() => Err(Lost::Truncated),
             Ok(found) if memfd::is_removed(&self.file, &found) => Err(Lost::Removed),
-            Ok(found) if found.blocks() < self.space => Err(Lost::Punched),
-            _ => Ok(()),
+            Ok(found) if found.blocks() < self.space.get() => Err(Lost::Punched),
+            Ok(found) => {
+                self.note_space(found.blocks());
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn note_space(&self, blocks: u64) {
+        if self.keeps_space && blocks > self.space.get() {
+            // What a lane got so far that is being taken the kernel takes back
+            // if that is interrupted, or its producer killed.
+            let is_ready = |&lane: &u32| self.control.load_acquire(lane, Word::Ready) == 1; // READY
+            let lanes = (0..self.geometry.lane_count()).filter(is_ready).count() as u64;
+            let kept = self.geometry.data_offset(0) + lanes * self.geometry.capacity();
+            self.space.set(self.space.get().max(blocks.min(kept / 512)));
         }
     }
 
     /// Why an attach fails that found this: the file may have been cut under it.
-    pub(crate) fn blame(&self, corrupt: Corrupt) -> AttachError {
+    pub(crate) fn blame(&self, lane: u32, what: Corrupt) -> AttachError {
         match self.check_file() {
             Err(Lost::Truncated) => self.truncated(),
-            _ => damage(corrupt).into(),
+            _ => Damage { lane, what }.into(),
         }
     }
 
     /// Refuses an attach whose touches did not reach the file.
-    pub(crate) fn refuse_cut(&self, mapping: &Mapping) -> Result<(), AttachError> {
-        if mapping.is_cut() { Err(self.truncated()) } else { Ok(()) }
+    pub(crate) fn refuse_cut(&self, control: &Control) -> Result<(), AttachError> {
+        if control.is_cut() { Err(self.truncated()) } else { Ok(()) }
     }
 
     fn truncated(&self) -> AttachError {
@@ -123,8 +146,4 @@ impl From<Lost> for ReadError {
             Lost::Punched => ReadError::Punched,
         }
     }
-}
-
-pub(crate) fn damage(what: Corrupt) -> Damage {
-    Damage { lane: LANE, what }
 }

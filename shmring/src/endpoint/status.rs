@@ -7,12 +7,12 @@ use super::error::OpenError;
 use super::open::first_page;
 use super::options::Schema;
 use super::owner::{self, Owner, Role};
+use super::place::{Kept, name_of};
 use super::region::shape_of;
-use super::seat::LANE;
 use super::stream_id::StreamId;
-use crate::layout::blocks::{LaneState, Phase, lane};
+use crate::layout::blocks::{LaneState, Phase, control, lane};
 use crate::layout::header::{Access, Header};
-use crate::layout::{CodecId, Part, Slot, Word};
+use crate::layout::{Cause, CodecId, Order, Part, Slot, Word};
 use crate::os::{file, lock};
 use crate::region::Heap;
 use crate::ring::Memory;
@@ -29,7 +29,11 @@ pub struct Status {
     pub created_ns: u64,
     /// Bytes of the file.
     pub file_len: u64,
-    /// Bytes of the ring.
+    /// How many producers there can be at a time.
+    pub max_producers: u32,
+    /// In which order messages of different producers are delivered.
+    pub order: Order,
+    /// Bytes of each producer's ring.
     pub capacity: u64,
     /// Records start at multiples of this many bytes.
     pub record_align: u64,
@@ -41,7 +45,9 @@ pub struct Status {
     pub schema: Schema,
     /// The consumer that is attached; the inner `None` if it has not said who it is.
     pub consumer: Option<Option<Owner>>,
-    /// The lanes.
+    /// The sink that the region is bound to, and the position committed there.
+    pub sink: Option<(StreamId, u64)>,
+    /// The lanes that a producer ever had.
     pub lanes: Vec<LaneStatus>,
 }
 
@@ -50,12 +56,18 @@ pub struct Status {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LaneStatus {
+    /// Its number.
+    pub number: u32,
+    /// The name of the producer that it is kept for.
+    pub name: Option<String>,
     /// The producer that is attached; the inner `None` if it has not said who it is.
     pub producer: Option<Option<Owner>>,
     /// How the last stream ended, or that it goes on.
     pub stream: &'static str,
     /// Producers that were found dead.
     pub deaths: u32,
+    /// Messages dropped for each cause.
+    pub dropped: [(Cause, u64); Cause::ALL.len()],
     /// The sequence of the next message to be sent.
     pub sent: u64,
     /// The sequence of the first message that is not committed.
@@ -64,8 +76,6 @@ pub struct LaneStatus {
     pub used: u64,
     /// The source that all messages come from, if producers named one.
     pub source: Option<StreamId>,
-    /// The sink that the ring is bound to, and the position committed there.
-    pub sink: Option<(StreamId, u64)>,
 }
 
 impl Status {
@@ -86,48 +96,60 @@ impl Status {
             Ok(lock::is_taken(&file, role.lock())?.then(|| owner::read(&file, &geometry, role)))
         };
 
-        let mut control = [0; lane::STRIDE];
-        file.read_exact_at(&mut control, geometry.lane_offset(LANE)).map_err(io)?;
-        let words = Heap::from_image(&control, &[0; 8]);
-        let generation = words.load(Word::HeadGeneration);
-        let slot = Slot::of(generation);
-        let state = LaneState::decode(words.load(Word::State));
-        let producer = held(Role::Producer(LANE)).map_err(io)?;
-        let id = |word: fn(Part) -> Word| StreamId(Part::ALL.map(|part| words.load(word(part))));
-        let sink = match slot {
-            Slot::A => id(|part| Word::SinkId(Slot::A, part)),
-            Slot::B => id(|part| Word::SinkId(Slot::B, part)),
-        };
-        let lane = LaneStatus {
-            stream: match (state.map(|s| s.phase), &producer) {
-                (None, _) => "damaged",
-                (Some(Phase::Fresh), _) => "never used",
-                (Some(Phase::Open), Some(_)) => "open",
-                (Some(Phase::Open), None) => "its producer died",
-                (Some(Phase::Closed), _) => "closed",
-                (Some(Phase::Dead), _) => "its producer died, and a consumer knows",
-            },
-            producer,
-            deaths: state.map_or(0, |s| s.deaths),
-            sent: words.load(Word::SequenceHint),
-            committed: words.load(Word::HeadSequence(slot)),
-            // A hint may lag behind the head.
-            source: (words.load(Word::SourceBound) == 1).then(|| id(Word::SourceId)),
-            sink: (sink.0 != [0; 4]).then(|| (sink, words.load(Word::SinkPosition(slot)))),
-            used: (words.load(Word::TailHint).wrapping_sub(words.load(Word::Head)) as i64).max(0) as u64,
-        };
+        let mut region = [0; control::LEN];
+        file.read_exact_at(&mut region, geometry.control_offset()).map_err(io)?;
+        let mut blocks = vec![0; lane::STRIDE * geometry.lane_count() as usize];
+        file.read_exact_at(&mut blocks, geometry.lane_offset(0)).map_err(io)?;
+        let words = Heap::from_image(&region, &blocks[..lane::STRIDE], &[0; 8]);
+        let slot = Slot::of(words.load(Word::CommitGeneration));
+        let id = StreamId(Part::ALL.map(|part| words.load(Word::SinkId(slot, part))));
+        let sink = (id.0 != [0; 4]).then(|| (id, words.load(Word::SinkPosition(slot))));
+        let mut lanes = Vec::new();
+        for (number, block) in (0..).zip(blocks.chunks(lane::STRIDE)) {
+            let words = Heap::from_image(&region, block, &[0; 8]);
+            let producer = held(Role::Producer(number)).map_err(io)?;
+            let kept = Kept::of(|word| words.load(word));
+            let state = LaneState::decode(words.load(Word::State));
+            if state.is_some_and(|s| s.phase == Phase::Fresh) && producer.is_none() && kept.is_for_all() {
+                continue;
+            }
+            let check = Slot::of(words.load(Word::CheckGeneration));
+            lanes.push(LaneStatus {
+                number,
+                name: kept.name.map(name_of),
+                stream: match (state.map(|s| s.phase), &producer) {
+                    (None, _) => "damaged",
+                    (Some(Phase::Fresh), _) => "never used",
+                    (Some(Phase::Open), Some(_)) => "open",
+                    (Some(Phase::Open), None) => "its producer died",
+                    (Some(Phase::Closed), _) => "closed",
+                    (Some(Phase::Dead), _) => "its producer died, and a consumer knows",
+                },
+                producer,
+                deaths: state.map_or(0, |s| s.deaths),
+                dropped: Cause::ALL.map(|cause| (cause, words.load(Word::CheckDropped(check, cause)))),
+                sent: words.load(Word::SequenceHint),
+                committed: words.load(Word::HeadSequence(slot)),
+                source: kept.source.map(StreamId),
+                // A hint may lag behind the head.
+                used: (words.load(Word::TailHint).wrapping_sub(words.load(Word::Head)) as i64).max(0) as u64,
+            });
+        }
         Ok(Status {
             path: owned(),
             region_id: header.region_id,
             created_ns: header.created_ns,
             file_len,
+            max_producers: geometry.lane_count(),
+            order: header.order,
             capacity: geometry.capacity(),
             record_align: geometry.record_align(),
-            max_message: shape_of(&geometry).max_len(),
+            max_message: shape_of(&header).max_len(),
             codec: header.codec,
             schema: Schema { name: header.schema_name, version: header.type_fingerprint as u32 },
             consumer: held(Role::Consumer).map_err(io)?,
-            lanes: vec![lane],
+            sink,
+            lanes,
         })
     }
 }

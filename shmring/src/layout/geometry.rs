@@ -10,8 +10,8 @@ pub const DATA_ALIGN: u64 = 64 * 1024;
 pub const HUGE_ALIGN: u64 = 2 * 1024 * 1024;
 /// The largest capacity of a lane.
 pub const MAX_CAPACITY: u64 = 1 << 40;
-/// Lanes that this version of the library can use.
-pub const LANES: u32 = 1;
+/// The most lanes of a region: there are so many lock bytes.
+pub const MAX_LANES: u32 = 1024;
 /// Consumers that this version of the library can use.
 pub const CONSUMERS: u32 = 1;
 
@@ -68,8 +68,8 @@ pub enum GeometryError {
         /// The record alignment in bytes.
         record_align: u64,
     },
-    /// The number of lanes is not supported.
-    #[error("{lane_count} lanes are not possible: this version of shmring has 1 lane a region")]
+    /// The number of lanes is 0 or more than 1024.
+    #[error("{lane_count} producers are not possible: a region has from 1 to 1024 lanes, one for each")]
     LaneCount {
         /// What was asked for.
         lane_count: u32,
@@ -118,7 +118,7 @@ impl Geometry {
         if ![8, 16, 64].contains(&record_align) {
             return Err(GeometryError::RecordAlign { record_align });
         }
-        if lane_count != LANES {
+        if !(1..=MAX_LANES).contains(&lane_count) {
             return Err(GeometryError::LaneCount { lane_count });
         }
         Ok(Geometry { capacity, record_align, lane_count, data_align })
@@ -139,7 +139,7 @@ impl Geometry {
         self.data_align
     }
 
-    /// Number of lanes.
+    /// Number of lanes: producers that there can be at a time.
     pub fn lane_count(&self) -> u32 {
         self.lane_count
     }
@@ -222,21 +222,22 @@ mod tests {
 
     #[test]
     fn sections_follow_one_another() {
-        for (capacity, align, data_align) in [
-            (DATA_ALIGN, 8, DATA_ALIGN),
-            (1 << 20, 16, DATA_ALIGN),
-            (MAX_CAPACITY, 64, DATA_ALIGN),
-            (HUGE_ALIGN, 16, HUGE_ALIGN),
-            (MAX_CAPACITY, 64, HUGE_ALIGN),
+        for (capacity, align, lanes, data_align) in [
+            (DATA_ALIGN, 8, 1, DATA_ALIGN),
+            (1 << 20, 16, 16, DATA_ALIGN),
+            (MAX_CAPACITY, 64, MAX_LANES, DATA_ALIGN),
+            (HUGE_ALIGN, 16, 3, HUGE_ALIGN),
+            (MAX_CAPACITY, 64, MAX_LANES, HUGE_ALIGN),
         ] {
-            let g = Geometry::plan_aligned(capacity, align, 1, data_align).unwrap();
+            let g = Geometry::plan_aligned(capacity, align, lanes, data_align).unwrap();
             let mut end = PAGE;
             for s in g.sections() {
                 assert!(s.offset >= end && s.offset.is_multiple_of(PAGE) && s.len > 0, "{s:?}");
                 end = s.offset + s.len;
             }
             assert_eq!(end, g.file_len());
-            assert_eq!((g.data_offset(0), g.data_align()), (data_align, data_align));
+            assert!(g.data_offset(0).is_multiple_of(data_align) && g.data_align() == data_align);
+            assert_eq!(g.data_offset(lanes - 1) + capacity, end);
             assert!(g.file_len().is_multiple_of(data_align));
         }
     }
@@ -260,6 +261,8 @@ mod tests {
                 Err(GeometryError::RecordAlign { record_align })
             );
         }
-        assert_eq!(Geometry::plan(1 << 20, 16, 2), Err(GeometryError::LaneCount { lane_count: 2 }));
+        for lane_count in [0, MAX_LANES + 1, u32::MAX] {
+            assert_eq!(Geometry::plan(1 << 20, 16, lane_count), Err(GeometryError::LaneCount { lane_count }));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::field::{Field, well_placed};
 use super::geometry::{CONSUMERS, DATA_ALIGN, Geometry, GeometryError, HUGE_ALIGN, PAGE};
+use super::record::TICKET_BYTES;
 
 /// Bytes of the header.
 pub const LEN: usize = PAGE as usize;
@@ -96,6 +97,28 @@ const _: () = assert!(well_placed(FIELDS, LEN));
 pub enum Order {
     /// First in, first out per producer.
     Fifo = 0,
+    /// Linearizable across producers: if one send returned before another
+    /// began, in whatever process, its message is delivered first.
+    Total = 1,
+}
+
+impl Order {
+    /// Bytes between a record's header word and its payload.
+    pub fn record_prefix(self) -> u64 {
+        match self {
+            Order::Fifo => 0,
+            Order::Total => TICKET_BYTES,
+        }
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Order::Fifo => "fifo",
+            Order::Total => "total",
+        })
+    }
 }
 
 /// Which codec the payloads of a region are in. Fixed at create.
@@ -249,6 +272,7 @@ impl Header {
         put(START_POSITION, &self.start_position.to_le_bytes());
         put(START_SEQUENCE, &self.start_sequence.to_le_bytes());
         put(RECORD_ALIGN, &(g.record_align() as u32).to_le_bytes());
+        put(RECORD_PREFIX, &(self.order.record_prefix() as u32).to_le_bytes());
         put(PAYLOAD_ALIGN, &8u32.to_le_bytes());
         put(ORDER, &(self.order as u32).to_le_bytes());
         put(CODEC_ID, &self.codec.0.to_le_bytes());
@@ -285,9 +309,7 @@ impl Header {
             (HEADER_LEN, LEN as u32),
             (PAGE_LEN, PAGE as u32),
             (CONSUMER_COUNT, CONSUMERS),
-            (RECORD_PREFIX, 0),
             (PAYLOAD_ALIGN, 8),
-            (ORDER, Order::Fifo as u32),
         ] {
             let value = field.u32(page);
             if value != only {
@@ -296,6 +318,15 @@ impl Header {
         }
 
         check_reserved(page)?;
+        let order = match ORDER.u32(page) {
+            0 => Order::Fifo,
+            1 => Order::Total,
+            value => return Err(Refusal::Field { field: ORDER.name, value: value as u64 }),
+        };
+        let record_prefix = RECORD_PREFIX.u32(page) as u64;
+        if record_prefix != order.record_prefix() {
+            return Err(Refusal::Field { field: RECORD_PREFIX.name, value: record_prefix });
+        }
         let record_align = RECORD_ALIGN.u32(page) as u64;
         let data_align = DATA_ALIGN_LEN.u32(page) as u64;
         if ![DATA_ALIGN, HUGE_ALIGN].contains(&data_align) {
@@ -321,7 +352,7 @@ impl Header {
             created_ns: CREATED_NS.u64(page),
             start_position,
             start_sequence: START_SEQUENCE.u64(page),
-            order: Order::Fifo,
+            order,
             codec: CodecId(CODEC_ID.u32(page)),
             type_fingerprint: FINGERPRINT.u64(page),
             schema_name: schema_name(SCHEMA_NAME.bytes(page))?,
@@ -443,6 +474,10 @@ mod tests {
     #[test]
     fn a_header_comes_back_as_it_went_in() {
         assert_eq!(verify(&header().encode()), Ok(header()));
+        let total = Header { order: Order::Total, ..header() };
+        let page = total.encode();
+        assert_eq!((ORDER.u32(&page), RECORD_PREFIX.u32(&page)), (1, 8));
+        assert_eq!(verify(&page), Ok(total));
     }
 
     #[test]
@@ -484,7 +519,7 @@ mod tests {
             (CONSUMER_COUNT, 2),
             (RECORD_PREFIX, 8),
             (PAYLOAD_ALIGN, 64),
-            (ORDER, 1),
+            (ORDER, 2),
             (FILE_LEN, 1),
             (SECTION_COUNT, 17),
             (SCHEMA_NAME, 0xFF),

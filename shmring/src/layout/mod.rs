@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 0x0000  header        written once at create, then only read
-//! 0x1000  control       region-wide: the consumer's sleep word
+//! 0x1000  control       region-wide: the consumer's sleep word and commit, attaches, tickets
 //! 0x2000  lanes         one control block of 2 KiB a lane
 //!   ...   owners        who holds which role, for people
 //!   ...   activity      one byte a lane, a hint for the consumer's scan
@@ -19,7 +19,7 @@ pub mod geometry;
 pub mod header;
 pub mod record;
 
-pub use blocks::{Part, Slot, Word};
+pub use blocks::{Cause, Part, Place, Slot, Word};
 pub use field::Field;
 pub use geometry::{Geometry, GeometryError};
 pub use header::{CodecId, Header, Order, Refusal};

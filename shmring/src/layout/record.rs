@@ -24,8 +24,13 @@ pub const KNOWN_FLAGS: u8 = 0b0111;
 /// Flag: the input ended without the terminator that the framing asks for.
 pub const UNTERMINATED: u8 = 0b0001;
 
-/// What a record is. The numbers 2 (gap) and 3 (switch) are taken by later
-/// minor versions; a reader that meets one it does not know refuses it.
+/// Bytes of the ticket that follows the header word in a region of total order.
+pub const TICKET_BYTES: u64 = 8;
+/// Payload bytes of a gap: how many messages were dropped.
+pub const GAP_BYTES: u64 = 8;
+
+/// What a record is. The number 3 (switch) is taken by a later minor version;
+/// a reader that meets one it does not know refuses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -33,6 +38,9 @@ pub enum Kind {
     Data = 0,
     /// The producer closed the stream. Empty, and takes no sequence number.
     End = 1,
+    /// Messages were dropped here, as many as the payload says. It takes their
+    /// sequence numbers.
+    Gap = 2,
 }
 
 /// A header word, taken apart.
@@ -60,7 +68,8 @@ pub fn encode(kind: Kind, flags: u8, len: u32, sequence: u64) -> u64 {
 }
 
 /// Takes a word that is not 0 apart. `None` if no 1.0 producer writes such a
-/// word: no length, an unknown kind, an unknown flag, an end mark with a payload.
+/// word: no length, an unknown kind, an unknown flag, an end mark with a
+/// payload, a gap without a number.
 #[inline(always)]
 pub fn decode(word: u64) -> Option<Head> {
     let len = (word as u32).checked_sub(1)?;
@@ -68,6 +77,7 @@ pub fn decode(word: u64) -> Option<Head> {
     let kind = match word >> KIND_SHIFT & NIBBLE {
         0 => Kind::Data,
         1 if len == 0 => Kind::End,
+        2 if len as u64 == GAP_BYTES => Kind::Gap,
         _ => return None,
     };
     (flags & !KNOWN_FLAGS == 0).then_some(Head { kind, flags, len, sequence_low: word >> SEQUENCE_SHIFT })
@@ -85,11 +95,15 @@ mod tests {
 
     #[test]
     fn a_word_comes_back_as_it_went_in() {
-        for kind in [Kind::Data, Kind::End] {
+        for kind in [Kind::Data, Kind::End, Kind::Gap] {
             for flags in 0..=KNOWN_FLAGS {
                 for len in [0, 1, 8, 0xFFFF_FFFE] {
                     for sequence in [0, 1, SEQUENCE_MASK, SEQUENCE_MASK + 1, u64::MAX] {
-                        let len = if kind == Kind::End { 0 } else { len };
+                        let len = match kind {
+                            Kind::Data => len,
+                            Kind::End => 0,
+                            Kind::Gap => GAP_BYTES as u32,
+                        };
                         let word = encode(kind, flags, len, sequence);
                         assert_ne!(word, 0);
                         let head = decode(word).unwrap();
@@ -105,10 +119,11 @@ mod tests {
     #[test]
     fn words_that_nobody_writes_are_refused() {
         assert_eq!(decode(1 << KIND_SHIFT), None, "no length");
-        for kind in 2..=15u64 {
+        for kind in 3..=15u64 {
             assert_eq!(decode(1 | kind << KIND_SHIFT), None, "kind {kind}");
         }
         assert_eq!(decode(1 | 0b1000 << FLAGS_SHIFT), None, "the reserved flag");
         assert_eq!(decode(2 | 1 << KIND_SHIFT), None, "an end mark with a payload");
+        assert_eq!(decode(1 | 2 << KIND_SHIFT), None, "a gap without a number");
     }
 }

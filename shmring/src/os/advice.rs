@@ -51,44 +51,50 @@ impl Range {
     }
 }
 
-/// The two ranges of a handle: what is before the rings, and both aliases of its ring.
-pub(super) fn ranges(control: &MmapRaw, data: &Mirror) -> [Range; 2] {
-    let start = NonNull::new(control.as_mut_ptr()).expect("a mapping is not at 0");
-    [
-        Range { start: start.cast(), len: control.len() },
-        Range { start: data.base().cast(), len: 2 * data.len() },
-    ]
+/// What a handle maps in one piece.
+pub(crate) enum Part<'a> {
+    /// Everything before the rings.
+    Control(&'a MmapRaw),
+    /// Both aliases of one ring.
+    Ring(&'a Mirror),
 }
 
-/// Has the kernel treat the mapping of `file` as `options` say.
-pub(crate) fn apply(options: &MapOptions, file: &File, control: &MmapRaw, data: &Mirror) -> io::Result<()> {
-    let both = ranges(control, data);
-    let needed = both.iter().map(|range| range.len as u64).sum();
+impl Part<'_> {
+    pub(super) fn range(&self) -> Range {
+        let (start, len) = match self {
+            Part::Control(map) => (NonNull::new(map.as_mut_ptr()), map.len()),
+            Part::Ring(mirror) => (Some(mirror.base()), 2 * mirror.len()),
+        };
+        Range { start: start.expect("a mapping is not at 0").cast(), len }
+    }
+}
+
+/// Has the kernel treat a mapped part of `file` as `options` say. `needed` is
+/// what the handle maps with this part, in bytes.
+pub(crate) fn apply(options: &MapOptions, file: &File, part: &Part, needed: u64) -> io::Result<()> {
+    let range = part.range();
     for advice in &options.advice {
         let advice = match advice {
             Advice::Sequential => libc::MADV_SEQUENTIAL,
             Advice::Random => libc::MADV_RANDOM,
             Advice::DontDump => libc::MADV_DONTDUMP,
         };
-        both.iter().try_for_each(|range| advise(range, advice))?;
+        advise(&range, advice)?;
     }
     // Before anything makes small pages of the ring's memory stay.
-    if options.huge_pages == Some(HugePages::Transparent) {
-        huge::make_transparent(file, &both[1])?;
+    if options.huge_pages == Some(HugePages::Transparent) && matches!(part, Part::Ring(_)) {
+        huge::make_transparent(file, &range)?;
     }
     if options.prefault {
-        both.iter().try_for_each(populate).map_err(|e| match e {
+        populate(&range).map_err(|e| match e {
             Errno::EINVAL => Lack::Prefault.into(),
             Errno::EFAULT | Errno::ENOMEM => Lack::Memory { needed }.into(),
             _ => io::Error::from(e),
         })?;
     }
     if options.lock {
-        let locked = both.iter().try_for_each(|range| {
-            // SAFETY: the range is mapped; to lock its pages changes nothing in them.
-            unsafe { mlock(range.start, range.len) }
-        });
-        locked.map_err(|e| match e {
+        // SAFETY: the range is mapped; to lock its pages changes nothing in them.
+        unsafe { mlock(range.start, range.len) }.map_err(|e| match e {
             Errno::ENOMEM | Errno::EPERM | Errno::EAGAIN => {
                 Lack::LockedMemory { needed, limit: limit(Resource::RLIMIT_MEMLOCK) }.into()
             }
@@ -112,7 +118,7 @@ pub(super) fn populate(range: &Range) -> Result<(), Errno> {
 /// madvise(2), with advice that leaves the bytes as they are.
 pub(super) fn advise(range: &Range, advice: i32) -> Result<(), Errno> {
     assert!(![libc::MADV_DONTNEED, libc::MADV_REMOVE, libc::MADV_FREE].contains(&advice));
-    // SAFETY: the range is mapped by a living MmapRaw and Mirror, which
-    // `ranges` was given; the advice does not take the memory away.
+    // SAFETY: the range is that of a living MmapRaw or Mirror, which a `Part`
+    // borrows; the advice does not take the memory away.
     Errno::result(unsafe { libc::madvise(range.start.as_ptr(), range.len, advice) }).map(drop)
 }

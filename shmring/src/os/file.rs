@@ -18,6 +18,7 @@ use nix::unistd::{Gid, fchown, linkat};
 use super::huge;
 use super::lack::{self, Lack};
 use super::lock::{self, Role};
+use super::memfd;
 
 /// Space is reserved in pieces, so that a signal does not start it anew.
 const PIECE: u64 = 64 << 20;
@@ -41,12 +42,13 @@ impl Rights {
     }
 }
 
-/// Makes a file of `len` bytes at `path`, all of them reserved, `start` at its
-/// beginning and zeros after, and gives it the name as the last step.
-/// `AlreadyExists` if there is something at `path`.
+/// Makes a file of `len` bytes at `path`, the first `reserved` of them reserved
+/// and the others a hole, `start` at its beginning and zeros after, and gives it
+/// the name as the last step. `AlreadyExists` if there is something at `path`.
 pub(crate) fn create_whole(
     path: &Path,
     len: u64,
+    reserved: u64,
     rights: Rights,
     start: &[(u64, Vec<u8>)],
 ) -> io::Result<File> {
@@ -55,7 +57,7 @@ pub(crate) fn create_whole(
     let mode = rights.mode & 0o600;
     let fill = |file: &File| -> io::Result<()> {
         rights.give(file)?;
-        fill_whole(file, len, start)
+        fill_whole(file, len, reserved, start)
     };
     let unnamed = OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
     match File::options().read(true).write(true).mode(mode).custom_flags(unnamed.bits()).open(folder) {
@@ -151,34 +153,65 @@ fn give_name(file: &File, path: &Path) -> io::Result<()> {
     Ok(linkat(AT_FDCWD, proc.as_c_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?)
 }
 
-/// Gives an empty file `len` bytes, all of them reserved, `start` at its
-/// beginning and zeros after.
-pub(super) fn fill_whole(file: &File, len: u64, start: &[(u64, Vec<u8>)]) -> io::Result<()> {
+/// Gives an empty file `len` bytes, the first `reserved` of them reserved and
+/// the others a hole, `start` at its beginning and zeros after.
+pub(super) fn fill_whole(file: &File, len: u64, reserved: u64, start: &[(u64, Vec<u8>)]) -> io::Result<()> {
     let limit = lack::limit(Resource::RLIMIT_FSIZE);
     if len > limit {
         // The kernel would send SIGXFSZ.
         return Err(Lack::FileSize { needed: len, limit }.into());
     }
-    let space = fstatfs(file)?;
-    if space.blocks() > 0 && len.div_ceil(space.block_size() as u64) > space.blocks_free() {
-        // It would take all there is before it says so.
-        return Err(io::ErrorKind::StorageFull.into());
-    }
+    check_blocks(file, reserved)?;
     file.set_len(len)?;
-    reserve(file, len)?;
+    reserve(file, 0, reserved)?;
     if huge::is_hugetlbfs(file)? {
         return huge::write_through_mapping(file, start);
     }
     start.iter().try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset))
 }
 
+/// Reserves `len` more bytes of a file that has its length already, from
+/// `offset` on. Errors are those of a creation: `StorageFull`, `OutOfMemory`, or
+/// [`Lack::ReservedHugePages`], each before anything is taken.
+pub(crate) fn reserve_more(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let missing = missing_at_most(file, len)?;
+    if let Some(lack) = huge::missing_pages(file, missing) {
+        return Err(lack.into());
+    }
+    check_blocks(file, missing)?;
+    if memfd::is_sealed(file) && !huge::is_hugetlbfs(file)? {
+        memfd::check_available(missing)?;
+    }
+    reserve(file, offset, len)
+}
+
+/// How many of some `len` bytes of a file have no space. Which ones have cannot
+/// be told everywhere (what is reserved and was never written looks like a
+/// hole), but no more can be missing there than in the whole file. So who does
+/// again what another was killed at may need no space and be refused all the
+/// same, if there is little.
+fn missing_at_most(file: &File, len: u64) -> io::Result<u64> {
+    let found = file.metadata()?;
+    Ok(len.min(found.len().saturating_sub(found.blocks() * 512)))
+}
+
+/// Whether the file system has `needed` bytes, as far as it says: the kernel
+/// would take all there is before it says so.
+fn check_blocks(file: &File, needed: u64) -> io::Result<()> {
+    let space = fstatfs(file)?;
+    if space.blocks() > 0 && needed.div_ceil(space.block_size() as u64) > space.blocks_free() {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    Ok(())
+}
+
 /// Reserves space, so that a full file system is an error now and not a
-/// signal at the first touch.
-fn reserve(file: &File, len: u64) -> io::Result<()> {
+/// signal at the first touch. The file keeps its length, whoever cuts it.
+fn reserve(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let mut done = 0;
     while done < len {
         let piece = PIECE.min(len - done);
-        match fallocate(file, FallocateFlags::empty(), done as i64, piece as i64) {
+        match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, (offset + done) as i64, piece as i64) {
             Ok(()) => done += piece,
             Err(Errno::EINTR) => continue,
             Err(e) => return Err(e.into()),
@@ -278,9 +311,9 @@ mod tests {
     fn a_file_appears_whole_and_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        create_whole(&path, 65536, RIGHTS, &start()).unwrap();
+        create_whole(&path, 65536, 65536, RIGHTS, &start()).unwrap();
         check(&path, folder.path());
-        let again = create_whole(&path, 65536, RIGHTS, &[]).unwrap_err();
+        let again = create_whole(&path, 65536, 65536, RIGHTS, &[]).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         check(&path, folder.path());
     }
@@ -291,7 +324,7 @@ mod tests {
         let path = folder.path().join("a");
         let fill = |file: &File| {
             RIGHTS.give(file)?;
-            fill_whole(file, 65536, &start())
+            fill_whole(file, 65536, 65536, &start())
         };
         // A left-over of a creator that died, and one of a creator at work.
         let dead = folder.path().join(".a.0123456789abcdef.tmp");
@@ -312,10 +345,69 @@ mod tests {
     fn a_failed_creation_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        assert!(create_whole(&path, u64::MAX / 4, RIGHTS, &[]).is_err());
+        assert!(create_whole(&path, u64::MAX / 4, u64::MAX / 4, RIGHTS, &[]).is_err());
+        // A length that the file may have, and more reserved than there is.
+        let space = fstatfs(File::open(folder.path()).unwrap()).unwrap();
+        let more = (space.blocks() + 1) * space.block_size() as u64;
+        assert_eq!(
+            create_whole(&path, more, more, RIGHTS, &[]).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
         let fails = |_: &File| Err(io::ErrorKind::StorageFull.into());
         assert!(create_beside(&path, 0o600, &fails).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_not_reserved_at_first_can_be_later() {
+        const LEN: u64 = 4 << 20;
+        for folder in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
+            let folder = tempfile::tempdir_in(folder).unwrap();
+            let path = folder.path().join("a");
+            let file = create_whole(&path, LEN, 65536, RIGHTS, &start()).unwrap();
+            let has = |expected: u64| {
+                let found = file.metadata().unwrap();
+                // A disk may count a block in which it notes where the others are.
+                let counted = expected..=expected + 16384;
+                assert!(found.len() == LEN && counted.contains(&(found.blocks() * 512)), "{found:?}");
+                let missing = missing_at_most(&file, LEN).unwrap();
+                assert_eq!(missing, LEN.saturating_sub(found.blocks() * 512));
+            };
+            has(65536);
+            file.write_all_at(b"kept", 1 << 20).unwrap();
+            for _ in 0..2 {
+                reserve_more(&file, 1 << 20, 65536).unwrap();
+                has(2 * 65536);
+            }
+            assert_eq!(missing_at_most(&file, 1 << 20).unwrap(), 1 << 20);
+            reserve_more(&file, 2 << 20, 2 << 20).unwrap();
+            has(2 * 65536 + (2 << 20));
+            reserve_more(&file, 0, LEN).unwrap();
+            has(LEN);
+            let mut bytes = [0; 4];
+            file.read_exact_at(&mut bytes, 1 << 20).unwrap();
+            assert_eq!(&bytes, b"kept");
+        }
+    }
+
+    #[test]
+    fn more_than_there_is_is_refused_before_anything_is_taken() {
+        let file = tempfile::tempfile().unwrap();
+        let space = fstatfs(&file).unwrap();
+        let more = (space.blocks() + 1) * space.block_size() as u64;
+        file.set_len(more).unwrap();
+        assert_eq!(reserve_more(&file, 0, more).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(file.metadata().unwrap().blocks(), 0);
+        reserve_more(&file, 65536, 65536).unwrap();
+        assert_eq!((file.metadata().unwrap().blocks() * 512, file.metadata().unwrap().len()), (65536, more));
+    }
+
+    #[test]
+    fn a_cut_file_is_not_made_longer() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        reserve_more(&file, 65536, 65536).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 4096);
     }
 
     #[test]

@@ -2,9 +2,16 @@
 //!
 //! The kernel answers a touch of a page that the file does not have any more
 //! with SIGBUS. For ranges in a table, the handler here puts private zero
-//! pages in the place of the whole mapping and marks it as cut: the touch
-//! succeeds, and whoever touched looks at the mark afterwards. Every other
-//! SIGBUS goes to whoever handled it before.
+//! pages in the place of everything that the handle maps and marks it as cut:
+//! the touch succeeds, and whoever touched looks at the mark afterwards. Every
+//! other SIGBUS goes to whoever handled it before.
+//!
+//! A handle has one entry for what is before the rings, its leader, which has
+//! the mark, and one for each ring that it maps. It takes more while it lives
+//! and gives them back all together, when nobody can touch any of them any
+//! more. So a handler finds every entry of the handle that its thread touched
+//! either in use or still being written; what others take and give back
+//! meanwhile it tells apart by the leader.
 //!
 //! The handler takes no lock, allocates nothing and calls only munlock, mmap,
 //! sigaction and raise, which are plain system calls on Linux.
@@ -20,16 +27,16 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence, fence};
 
-use memmap2::MmapRaw;
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void, siginfo_t};
 
+use super::advice::Part;
+use super::fork;
 use super::lack::Lack;
-use super::mirror::Mirror;
-use super::{advice, fork};
 
-/// The most guarded handles of a process.
-const MOST: usize = 256;
+/// The most guarded ranges of a process: a handle that maps every lane a region
+/// can have takes half of them.
+const MOST: usize = 2048;
 
 /// What `Entry::generation` says in its low two bits.
 const FREE: usize = 0;
@@ -37,38 +44,59 @@ const FILLED: usize = 1;
 const LIVE: usize = 2;
 const NEXT: usize = 4;
 
-/// The ranges of one handle. Its holder writes them; the handler, in any
-/// thread, reads them like a sequence lock: between two equal generations.
+/// One range of a handle. Its holder writes it; the handler, in any thread,
+/// reads it like a sequence lock: between two equal generations.
 struct Entry {
     generation: AtomicUsize,
-    starts: [AtomicUsize; 2],
-    lens: [AtomicUsize; 2],
-    /// Its pages are private zeros now.
+    start: AtomicUsize,
+    len: AtomicUsize,
+    /// The place of the handle's leader in the table; its own if it is that.
+    leader: AtomicUsize,
+    /// In a leader: the handle's pages are private zeros now.
     cut: AtomicBool,
 }
 
 static TABLE: [Entry; MOST] = [const {
     Entry {
         generation: AtomicUsize::new(FREE),
-        starts: [const { AtomicUsize::new(0) }; 2],
-        lens: [const { AtomicUsize::new(0) }; 2],
+        start: AtomicUsize::new(0),
+        len: AtomicUsize::new(0),
+        leader: AtomicUsize::new(0),
         cut: AtomicBool::new(false),
     }
 }; MOST];
 
-/// A handle's place in the table.
+/// A place in the table, for one range of a handle.
 pub(crate) struct Guard {
-    entry: &'static Entry,
+    at: usize,
 }
 
+/// Where a handle is marked as cut. Means nothing once its guards are dropped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark(&'static AtomicBool);
+
 impl Guard {
-    /// Guards a handle's mapping.
+    /// Guards the first part that a handle maps: this is its leader.
     ///
     /// # Safety
-    /// The guard is dropped before `control` and `data` are.
-    pub(crate) unsafe fn new(control: &MmapRaw, data: &Mirror) -> io::Result<Guard> {
+    /// The guard is dropped before the part is unmapped, and after all those
+    /// that it [leads](Guard::lead).
+    pub(crate) unsafe fn new(part: &Part) -> io::Result<Guard> {
         install()?;
-        let entry = TABLE.iter().find(|entry| {
+        Guard::take(part, None)
+    }
+
+    /// Guards a further part of the handle that `self` is the leader of.
+    ///
+    /// # Safety
+    /// The guard stays, and then the part stays mapped, until nobody can touch
+    /// any part of the handle any more.
+    pub(crate) unsafe fn lead(&self, part: &Part) -> io::Result<Guard> {
+        Guard::take(part, Some(self.at))
+    }
+
+    fn take(part: &Part, leader: Option<usize>) -> io::Result<Guard> {
+        let at = TABLE.iter().position(|entry| {
             let seen = entry.generation.load(Ordering::Relaxed);
             let take = || {
                 let filled = seen.wrapping_add(FILLED);
@@ -77,57 +105,89 @@ impl Guard {
             };
             seen % NEXT == FREE && take().is_ok()
         });
-        let entry = entry.ok_or(Lack::Guards { most: MOST })?;
-        // Whoever sees a range of ours sees that the generation changed: with
-        // the Acquire fence in `ranges`.
+        let at = at.ok_or(Lack::Guards { most: MOST })?;
+        let (entry, range) = (&TABLE[at], part.range());
+        // Whoever sees a word of ours sees that the generation changed: with
+        // the Acquire fence in `whole`.
         fence(Ordering::Release);
-        let ranges = advice::ranges(control, data);
-        for (i, range) in ranges.iter().enumerate() {
-            entry.starts[i].store(range.start.addr().get(), Ordering::Relaxed);
-            entry.lens[i].store(range.len, Ordering::Relaxed);
-        }
+        entry.start.store(range.start.addr().get(), Ordering::Relaxed);
+        entry.len.store(range.len, Ordering::Relaxed);
+        entry.leader.store(leader.unwrap_or(at), Ordering::Relaxed);
         entry.cut.store(false, Ordering::Relaxed);
         let filled = entry.generation.load(Ordering::Relaxed);
-        // With the Acquire load in `ranges`.
+        // With the Acquire load in `whole`.
         entry.generation.store(filled - FILLED + LIVE, Ordering::Release);
-        // No touch of the mapping comes before that.
+        // No touch of the part comes before that.
         compiler_fence(Ordering::SeqCst);
-        Ok(Guard { entry })
+        Ok(Guard { at })
     }
 
+    /// Puts zero pages in the part's place if the handle has been cut already.
+    /// To be called once for every part but the first, before anybody touches it.
+    pub(crate) fn catch_up(&self) -> io::Result<()> {
+        let entry = &TABLE[self.at];
+        let leader = &TABLE[entry.leader.load(Ordering::Relaxed)];
+        // With the fence in `strike`: the handler, if it is at work in another
+        // thread, sees this entry, or its mark is seen here.
+        fence(Ordering::SeqCst);
+        if !leader.cut.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (start, len) = (entry.start.load(Ordering::Relaxed), entry.len.load(Ordering::Relaxed));
+        if wipe(start, len) { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The mark of the handle that this is the leader of.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(&TABLE[self.at].cut)
+    }
+}
+
+impl Mark {
     /// True if a touch found no page: what was read or written since the last
     /// look may have been private zeros. Never false again.
-    #[inline]
-    pub(crate) fn is_cut(&self) -> bool {
+    #[inline(always)]
+    pub(crate) fn is_cut(self) -> bool {
         // The handler ran in this thread, at the touch: it is enough that the
         // compiler keeps the touches before this load.
         compiler_fence(Ordering::SeqCst);
-        self.entry.cut.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 }
 
 impl std::fmt::Debug for Guard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guard").field("cut", &self.is_cut()).finish()
+        f.debug_struct("Guard").field("at", &self.at).finish()
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let live = self.entry.generation.load(Ordering::Relaxed);
-        self.entry.generation.store(live.wrapping_add(NEXT - LIVE), Ordering::Release);
+        let generation = &TABLE[self.at].generation;
+        let live = generation.load(Ordering::Relaxed);
+        generation.store(live.wrapping_add(NEXT - LIVE), Ordering::Release);
     }
 }
 
+/// What a whole entry says.
+struct Whole {
+    start: usize,
+    len: usize,
+    leader: usize,
+}
+
 impl Entry {
-    /// The ranges, if the entry is in use and they are whole.
-    fn ranges(&self) -> Option<[(usize, usize); 2]> {
+    /// What it says, if it is in use and whole.
+    fn whole(&self) -> Option<Whole> {
         let before = self.generation.load(Ordering::Acquire);
-        let ranges =
-            [0, 1].map(|i| (self.starts[i].load(Ordering::Relaxed), self.lens[i].load(Ordering::Relaxed)));
+        let whole = Whole {
+            start: self.start.load(Ordering::Relaxed),
+            len: self.len.load(Ordering::Relaxed),
+            leader: self.leader.load(Ordering::Relaxed),
+        };
         fence(Ordering::Acquire);
         let after = self.generation.load(Ordering::Relaxed);
-        (before % NEXT == LIVE && before == after).then_some(ranges)
+        (before % NEXT == LIVE && before == after).then_some(whole)
     }
 }
 
@@ -177,29 +237,36 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     Errno::set_raw(errno);
 }
 
-/// Puts zero pages in the place of the mapping that `address` is in, if it is
-/// guarded. The entry is whole: its handle is being used by this thread.
+/// Puts zero pages in the place of all that the handle maps whose part
+/// `address` is in, if it is guarded. That part's entry and its leader's are
+/// whole: the handle is being used by this thread.
 fn strike(address: usize) -> bool {
-    for entry in &TABLE {
-        let Some(ranges) = entry.ranges() else { continue };
-        if !ranges.iter().any(|(start, len)| address.wrapping_sub(*start) < *len) {
-            continue;
-        }
-        entry.cut.store(true, Ordering::Relaxed);
-        return ranges.iter().all(|&(start, len)| {
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
-            let start = ptr::without_provenance_mut(start);
-            // Locked memory (mlockall) would count twice, and may be too much.
-            // SAFETY: to unlock pages changes nothing in them.
-            unsafe { libc::munlock(start, len) };
-            // SAFETY: the range is a guarded handle's own mapping, which lives
-            // as long as its entry; all of it is readable and writable before
-            // and after, and its bytes may change at any time anyway.
-            let new = unsafe { libc::mmap(start, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-            new != libc::MAP_FAILED
-        });
-    }
-    false
+    let struck =
+        TABLE.iter().filter_map(Entry::whole).find(|part| address.wrapping_sub(part.start) < part.len);
+    let Some(Whole { leader, .. }) = struck else { return false };
+    TABLE[leader].cut.store(true, Ordering::Relaxed);
+    // With the fence in `catch_up`, for a part that is being mapped.
+    fence(Ordering::SeqCst);
+    // Who had the leader's place before gave back all of its entries first: with
+    // the Acquire in `take`, none of those is seen in use here.
+    let ours = TABLE.iter().filter_map(Entry::whole).filter(|part| part.leader == leader);
+    // All of them, even if one fails.
+    ours.filter(|part| !wipe(part.start, part.len)).count() == 0
+}
+
+/// Puts zero pages in the place of a part that is guarded; false if the kernel
+/// refuses.
+fn wipe(start: usize, len: usize) -> bool {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+    let start = ptr::without_provenance_mut(start);
+    // Locked memory (mlockall) would count twice, and may be too much.
+    // SAFETY: to unlock pages changes nothing in them.
+    unsafe { libc::munlock(start, len) };
+    // SAFETY: the range is a part of a handle that is being used: `new` and
+    // `lead` were promised that it stays mapped meanwhile. All of it is readable
+    // and writable before and after, and its bytes may change at any time anyway.
+    let new = unsafe { libc::mmap(start, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    new != libc::MAP_FAILED
 }
 
 /// Does what would have been done without this handler.

@@ -76,11 +76,11 @@ pub(crate) fn check_file(
     if data_align == SIZE { Ok(()) } else { Err(Lack::SmallPages.into()) }
 }
 
-/// Why a file of `len` bytes has no room in `folder`, if reserved huge pages
-/// are what is missing. To be asked first: the kernel would take all there are
-/// before it says so.
-pub(crate) fn missing_pages(folder: &File, len: u64) -> Option<Lack> {
-    let needed = len.div_ceil(SIZE);
+/// Why `reserved` more bytes of files have no room in `folder`, or where that
+/// file is, if reserved huge pages are what is missing. To be asked first: the
+/// kernel would take all there are before it says so.
+pub(crate) fn missing_pages(folder: &File, reserved: u64) -> Option<Lack> {
+    let needed = reserved.div_ceil(SIZE);
     let count = |name: &str| -> Option<u64> {
         let path = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}");
         fs::read_to_string(path).ok()?.trim().parse().ok()

@@ -26,11 +26,12 @@ pub enum Lack {
     SystemDescriptors,
     /// So much memory may not be locked.
     #[error(
-        "to lock the region in memory takes {needed} bytes (the ring counts twice), and this process may lock {limit}; \
+        "to lock the region in memory takes {needed} bytes (each ring counts twice), and this process may lock {limit}; \
          raise the limit (`ulimit -l`), leave lock_memory out, or choose a smaller capacity"
     )]
     LockedMemory {
-        /// What is mapped, in bytes: the ring twice.
+        /// What the handle maps, in bytes: each ring twice. With those rings that it
+        /// has mapped so far, and at least one.
         needed: u64,
         /// The limit in bytes, RLIMIT_MEMLOCK.
         limit: u64,
@@ -43,7 +44,8 @@ pub enum Lack {
         "no memory for the region's {needed} bytes: free some, and if the file was truncated or has holes, create it anew"
     )]
     Memory {
-        /// What is mapped, in bytes: the ring twice.
+        /// What the handle maps, in bytes: each ring twice. With those rings that it
+        /// has mapped so far, and at least one.
         needed: u64,
     },
     /// Transparent huge pages did not take effect.
@@ -105,10 +107,13 @@ pub enum Lack {
         /// The limit in bytes, RLIMIT_FSIZE.
         limit: u64,
     },
-    /// So many handles are guarded already.
-    #[error("{most} handles of this process are guarded against truncation, and there is room for no more")]
+    /// So many mappings are guarded already.
+    #[error(
+        "{most} mappings of this process are guarded against truncation, and there is room for no more: a producer \
+         has two, a consumer one and one for each lane in use"
+    )]
     Guards {
-        /// The most that there can be.
+        /// The most mappings that there can be.
         most: usize,
     },
 }

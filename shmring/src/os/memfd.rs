@@ -19,33 +19,34 @@ use super::huge::{self, HugePages};
 /// Without these two whoever has the file can take memory from its users.
 const FIXED: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW);
 
-/// Makes `len` bytes of memory, all of them reserved, `start` at its beginning
-/// and zeros after; on huge pages that were set aside, if they are asked for.
-/// Its length never changes again, whoever has it. `OutOfMemory` or
-/// `StorageFull` if there is not so much.
+/// Makes `len` bytes of memory, the first `reserved` of them reserved and the
+/// others a hole, `start` at its beginning and zeros after; on huge pages that
+/// were set aside, if they are asked for. Its length never changes again,
+/// whoever has it. `OutOfMemory` or `StorageFull` if there is not so much.
 pub(crate) fn create_sealed(
     name: &str,
     len: u64,
+    reserved: u64,
     huge_pages: Option<HugePages>,
     start: &[(u64, Vec<u8>)],
 ) -> io::Result<File> {
-    let reserved = huge_pages == Some(HugePages::Reserved);
-    let file = File::from(create(name, reserved)?);
+    let set_aside = huge_pages == Some(HugePages::Reserved);
+    let file = File::from(create(name, set_aside)?);
     // The kernel would take all there is before it says so.
-    if let Some(lack) = huge::missing_pages(&file, len) {
+    if let Some(lack) = huge::missing_pages(&file, reserved) {
         return Err(lack.into());
     }
-    if !reserved && available_bytes().is_some_and(|available| len > available) {
-        return Err(io::ErrorKind::OutOfMemory.into());
+    if !set_aside {
+        check_available(reserved)?;
     }
-    file::fill_whole(&file, len, start)?;
+    file::fill_whole(&file, len, reserved, start)?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(FIXED | SealFlag::F_SEAL_SEAL))?;
     Ok(file)
 }
 
-fn create(name: &str, reserved: bool) -> io::Result<OwnedFd> {
+fn create(name: &str, set_aside: bool) -> io::Result<OwnedFd> {
     let mut flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    if reserved {
+    if set_aside {
         flags |= MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
     }
     // Not a program. From Linux 6.3 on one must say so, and may be made to.
@@ -54,6 +55,14 @@ fn create(name: &str, reserved: bool) -> io::Result<OwnedFd> {
         Err(Errno::EINVAL) => Ok(memfd_create(name, flags)?),
         made => Ok(made?),
     }
+}
+
+/// `OutOfMemory` if the machine cannot give so much any more.
+pub(super) fn check_available(needed: u64) -> io::Result<()> {
+    if available_bytes().is_some_and(|available| needed > available) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    Ok(())
 }
 
 /// What the machine can still give, as far as it says.
@@ -126,11 +135,12 @@ pub(crate) fn receive(descriptor: OwnedFd) -> io::Result<(File, PathBuf, Kind)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::lack::Lack;
     use std::os::unix::fs::FileExt;
 
     #[test]
     fn sealed_memory_is_whole_and_keeps_its_length() {
-        let file = create_sealed("shmring", 65536, None, &[(4096, b"start".to_vec())]).unwrap();
+        let file = create_sealed("shmring", 65536, 65536, None, &[(4096, b"start".to_vec())]).unwrap();
         let found = file.metadata().unwrap();
         assert_eq!((found.len(), found.blocks() * 512, found.nlink()), (65536, 65536, 0));
         let mut bytes = [0; 5];
@@ -149,8 +159,36 @@ mod tests {
     fn what_nobody_has_is_refused_before_anything_is_taken() {
         let available = available_bytes().expect("the kernel says");
         assert!(available > 1 << 20);
-        let refused = create_sealed("shmring", 1 << 60, None, &[]).unwrap_err();
+        let refused = create_sealed("shmring", 1 << 60, 1 << 60, None, &[]).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
+        // So long it may be: a hole takes nothing.
+        let file = create_sealed("shmring", 1 << 60, 65536, None, &[]).unwrap();
+        let refused = file::reserve_more(&file, 65536, 1 << 59).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
+        assert_eq!(file.metadata().unwrap().blocks() * 512, 65536);
+        for _ in 0..2 {
+            file::reserve_more(&file, 1 << 59, 65536).unwrap();
+            assert_eq!(file.metadata().unwrap().blocks() * 512, 2 * 65536);
+        }
+    }
+
+    #[test]
+    fn huge_pages_that_nobody_set_aside_are_a_lack() {
+        const LEN: u64 = 1 << 50;
+        let Ok(descriptor) = create("shmring", true) else {
+            // A kernel without them refuses before it is asked how many.
+            let refused = create_sealed("shmring", LEN, LEN, Some(HugePages::Reserved), &[]);
+            return assert!(refused.is_err());
+        };
+        let file = File::from(descriptor);
+        file.set_len(LEN).unwrap();
+        let created = create_sealed("shmring", LEN, LEN, Some(HugePages::Reserved), &[]).map(drop);
+        for refused in [created, file::reserve_more(&file, 0, LEN)] {
+            let lack = Lack::of(refused.unwrap_err()).unwrap();
+            let needed = LEN / huge::SIZE;
+            assert!(matches!(lack, Lack::ReservedHugePages { needed: n, free } if n == needed && free < n));
+        }
+        assert_eq!(file.metadata().unwrap().blocks(), 0);
     }
 
     #[test]

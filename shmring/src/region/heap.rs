@@ -1,16 +1,19 @@
 //! A lane on the heap: for tests, models of a crash, and rings inside a process.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
-use crate::layout::Word;
-use crate::layout::blocks::lane;
+use crate::layout::blocks::{control, lane};
+use crate::layout::{Place, Slot, Word};
 use crate::ring::{Memory, Shape};
 
 /// A lane's words as ordinary atomics. Safe code throughout, so that Miri can
 /// watch the ring at work.
 #[derive(Debug)]
 pub struct Heap {
+    /// The words of the whole region, which lanes share.
+    region: Arc<[AtomicU64]>,
     control: Box<[AtomicU64]>,
     data: Box<[AtomicU64]>,
 }
@@ -24,31 +27,39 @@ fn words(bytes: &[u8]) -> Box<[AtomicU64]> {
 impl Heap {
     /// A fresh lane whose first record goes to `position` and carries `sequence`.
     pub fn new(shape: Shape, position: u64, sequence: u64) -> Heap {
-        let heap = Heap::from_image(&[0; lane::STRIDE], &vec![0; shape.capacity as usize]);
+        let data = vec![0; shape.capacity as usize];
+        let heap = Heap::from_image(&[0; control::LEN], &[0; lane::STRIDE], &data);
+        heap.refresh(position, sequence)
+    }
+
+    /// A further lane of the same region.
+    pub fn beside(&self, position: u64, sequence: u64) -> Heap {
+        let words = |len: usize| (0..len).map(|_| AtomicU64::new(0)).collect();
+        let (control, data) = (words(self.control.len()), words(self.data.len()));
+        Heap { region: self.region.clone(), control, data }.refresh(position, sequence)
+    }
+
+    fn refresh(self, position: u64, sequence: u64) -> Heap {
         for (word, value) in fresh_lane(position, sequence) {
-            heap.store(word, value);
+            self.store(word, value);
         }
-        heap
+        self
     }
 
-    /// The lane that these bytes of a region file hold: its control block of
-    /// [`lane::STRIDE`] bytes and its data, a power of two.
-    pub fn from_image(control: &[u8], data: &[u8]) -> Heap {
-        assert!(control.len() == lane::STRIDE && data.len().is_power_of_two() && data.len() >= 8);
-        Heap { control: words(control), data: words(data) }
-    }
-
-    /// Overwrites the lane with these bytes, sized as [`Heap::from_image`] was.
-    pub fn load_image(&mut self, control: &[u8], data: &[u8]) {
-        for (to, from) in [(&mut self.control, control), (&mut self.data, data)] {
-            let (words, _) = from.as_chunks::<8>();
-            assert_eq!(to.len(), words.len());
-            to.iter_mut().zip(words).for_each(|(to, from)| *to.get_mut() = u64::from_le_bytes(*from));
-        }
+    /// The lane that these bytes of a region file hold: the region's control
+    /// block of [`control::LEN`] bytes, the lane's of [`lane::STRIDE`] bytes,
+    /// and its data, a power of two.
+    pub fn from_image(region: &[u8], control: &[u8], data: &[u8]) -> Heap {
+        assert!(region.len() == control::LEN && control.len() == lane::STRIDE);
+        assert!(data.len().is_power_of_two() && data.len() >= 8);
+        Heap { region: words(region).into(), control: words(control), data: words(data) }
     }
 
     fn word(&self, word: Word) -> &AtomicU64 {
-        &self.control[word.offset() / 8]
+        match word.place() {
+            Place::Region(at) => &self.region[at / 8],
+            Place::Lane(at) => &self.control[at / 8],
+        }
     }
 
     fn data(&self, position: u64) -> &AtomicU64 {
@@ -58,16 +69,19 @@ impl Heap {
 }
 
 /// The control words of a fresh lane that are not zero.
-pub(crate) fn fresh_lane(position: u64, sequence: u64) -> [(Word, u64); 7] {
-    use crate::layout::Slot::A;
+pub(crate) fn fresh_lane(position: u64, sequence: u64) -> [(Word, u64); 9] {
+    use Slot::{A, B};
     [
         (Word::CheckTail(A), position),
         (Word::CheckSequence(A), sequence),
         (Word::TailHint, position),
         (Word::SequenceHint, sequence),
         (Word::Head, position),
+        // Whatever the region's generation is when it comes into use.
         (Word::HeadPosition(A), position),
         (Word::HeadSequence(A), sequence),
+        (Word::HeadPosition(B), position),
+        (Word::HeadSequence(B), sequence),
     ]
 }
 
@@ -86,6 +100,9 @@ impl Memory for Heap {
     }
     fn replace(&self, word: Word, current: u64, new: u64) -> bool {
         self.word(word).compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+    fn add(&self, word: Word, value: u64) -> u64 {
+        self.word(word).fetch_add(value, Ordering::AcqRel)
     }
     fn header_acquire(&self, position: u64) -> u64 {
         self.data(position).load(Ordering::Acquire)

@@ -10,4 +10,4 @@ mod sleep;
 
 pub use heap::Heap;
 pub(crate) use heap::fresh_lane;
-pub use mapping::{Mapping, SleepWord};
+pub use mapping::{Control, Mapping, SleepWord};

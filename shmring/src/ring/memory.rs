@@ -1,10 +1,10 @@
 use crate::layout::Word;
 
-/// A lane's shared words and bytes. The operations carry the ordering in their
+/// A lane's shared words and bytes, and the words of the whole region. The operations carry the ordering in their
 /// names. A mapped file, a heap buffer and a model checker implement it.
 ///
 /// `position` is any u64; its place is its low bits, at whole words. Headers
-/// are read and written through one address each; payloads may run over the
+/// and tickets are read and written through one address each; payloads may run over the
 /// end of the ring and continue at its start.
 pub trait Memory {
     /// Loads a control word, Relaxed.
@@ -17,10 +17,12 @@ pub trait Memory {
     fn store_release(&self, word: Word, value: u64);
     /// Replaces a control word if it is `current`, AcqRel; true if it was.
     fn replace(&self, word: Word, current: u64, new: u64) -> bool;
+    /// Adds to a control word, AcqRel; what it was before.
+    fn add(&self, word: Word, value: u64) -> u64;
 
-    /// Loads a header word, Acquire.
+    /// Loads a header word or a ticket, Acquire.
     fn header_acquire(&self, position: u64) -> u64;
-    /// Stores a header word, Relaxed.
+    /// Stores a header word or a ticket, Relaxed.
     fn store_header(&self, position: u64, value: u64);
     /// Stores a header word, Release.
     fn store_header_release(&self, position: u64, value: u64);
@@ -52,6 +54,9 @@ impl<M: Memory> Memory for &M {
     }
     fn replace(&self, word: Word, current: u64, new: u64) -> bool {
         (**self).replace(word, current, new)
+    }
+    fn add(&self, word: Word, value: u64) -> u64 {
+        (**self).add(word, value)
     }
     fn header_acquire(&self, position: u64) -> u64 {
         (**self).header_acquire(position)

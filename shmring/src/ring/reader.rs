@@ -1,26 +1,39 @@
-use super::{Corrupt, Fault, Memory, Shape};
-use crate::layout::record::{self, HEADER_BYTES, Kind};
+use super::cursor::{Cursor, Record};
+use super::lanes::{Broken, Lanes};
+use super::order::{Fair, Tickets};
+use super::{Memory, Shape};
+use crate::layout::record::Kind;
 use crate::layout::{Part, Slot, Word};
 
-/// The consumer's half of a lane.
+/// The consumer's half of a region: all lanes that are in use.
 ///
 /// Reading and committing are separate: [`peek`](Reader::peek) and
-/// [`advance`](Reader::advance) move a private position,
-/// [`commit`](Reader::commit) gives the bytes before it back to the producer.
+/// [`advance`](Reader::advance) move private positions,
+/// [`commit`](Reader::commit) gives the bytes before them back to the
+/// producers, in all lanes at once.
+///
+/// Which lane is next, [`begin`](Reader::begin) and [`scan`](Reader::scan)
+/// find out, in one of two orders: see the module `order`.
 #[derive(Debug)]
 pub struct Reader<M> {
-    memory: M,
     shape: Shape,
-    /// Committed: the producer may overwrite what lies before.
-    head: u64,
-    /// Read up to here.
-    position: u64,
-    /// The sequence of the message that comes next.
-    sequence: u64,
+    lanes: Lanes<M>,
+    turns: Turns,
     generation: u64,
     sink: Sink,
-    /// The sink is not what was committed last.
-    sink_changed: bool,
+    /// Sink or count of ends were set since the last commit.
+    is_changed: bool,
+    /// They were set before that one: the next writes the other slot.
+    is_lagging: bool,
+    /// Lanes whose other slot is behind: the next commit writes it.
+    lagging: Vec<u32>,
+}
+
+/// Whose turn it is.
+#[derive(Debug)]
+enum Turns {
+    Fair(Fair),
+    Total(Tickets),
 }
 
 /// Where a consumer puts what it reads, as far as it tells the ring: committed
@@ -33,104 +46,115 @@ pub struct Sink {
     pub position: u64,
 }
 
-/// A record that was found and checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record {
-    /// What it is.
-    pub kind: Kind,
-    /// Flag bits.
-    pub flags: u8,
-    /// Payload bytes, at most what the ring can hold.
-    pub len: usize,
-    /// Its sequence, if it is a message; the next message's, if it is an end mark.
-    pub sequence: u64,
-    position: u64,
-}
-
 impl<M: Memory> Reader<M> {
-    /// Takes the lane over from whoever read it last, at the first message
-    /// that was not committed. The caller holds the consumer's lock.
-    pub fn take_over(memory: M, shape: Shape) -> Result<Reader<M>, Corrupt> {
-        let generation = memory.load_acquire(Word::HeadGeneration); // COMMIT
+    /// Takes the region over from whoever read it last. The caller holds the
+    /// consumer's lock, and adds the lanes that are in use, at most `most`.
+    /// `region` is any lane's memory.
+    pub fn take_over(region: &M, shape: Shape, most: usize) -> Reader<M> {
+        let generation = region.load_acquire(Word::CommitGeneration); // COMMIT
         let slot = Slot::of(generation);
-        let head = memory.load(Word::HeadPosition(slot));
-        let sequence = memory.load(Word::HeadSequence(slot));
-        let stored = memory.load(Word::Head);
-        if !head.is_multiple_of(shape.align) {
-            return Err(Corrupt { fault: Fault::Position, position: head, value: head });
-        }
-        // The commit is the slot; a consumer killed right after it has not
-        // moved the head word yet. More than a ring apart is not possible.
-        if head.wrapping_sub(stored) > shape.max_used() {
-            return Err(Corrupt { fault: Fault::Head, position: head, value: stored });
-        }
         let sink = Sink {
-            id: Part::ALL.map(|part| memory.load(Word::SinkId(slot, part))),
-            position: memory.load(Word::SinkPosition(slot)),
+            id: Part::ALL.map(|part| region.load(Word::SinkId(slot, part))),
+            position: region.load(Word::SinkPosition(slot)),
         };
-        memory.store_release(Word::Head, head); // FREE
-        let position = head;
-        Ok(Reader { memory, shape, head, position, sequence, generation, sink, sink_changed: false })
-    }
-
-    /// The next record, if there is one. Everything about it is checked.
-    #[inline]
-    pub fn peek(&self) -> Result<Option<Record>, Corrupt> {
-        let position = self.position;
-        let word = self.memory.header_acquire(position); // PUBLISH
-        if word == 0 {
-            return Ok(None);
-        }
-        let corrupt = |fault| Err(Corrupt { fault, position, value: word });
-        let Some(head) = record::decode(word) else {
-            return corrupt(Fault::Header);
+        let turns = match shape.prefix {
+            0 => Turns::Fair(Fair::new(most)),
+            _ => Turns::Total(Tickets::new(most)),
         };
-        let after = position.wrapping_add(self.shape.record_size(head.len as u64));
-        if after.wrapping_sub(self.head) > self.shape.max_used() {
-            return corrupt(Fault::Length);
+        Reader {
+            shape,
+            lanes: Lanes::new(most, shape, region.load(Word::Ends(slot))),
+            turns,
+            generation,
+            sink,
+            is_changed: false,
+            is_lagging: true,
+            lagging: Vec::with_capacity(most),
         }
-        if !record::carries(head.sequence_low, self.sequence) {
-            return corrupt(Fault::Sequence);
+    }
+
+    /// Reads this lane too, from the first message that was not committed on.
+    /// Its number is how many were added before. If what it says of that is
+    /// impossible, it is set aside at once.
+    pub fn add(&mut self, lane: M) -> Result<(), Broken> {
+        let index = self.lanes.len();
+        let mut cursor = Cursor::new(lane, self.shape, Slot::of(self.generation));
+        let taken = cursor.take_over().map_err(|corrupt| Broken { lane: index, corrupt });
+        self.lanes.cursors.push(cursor);
+        // Whoever committed last may have been killed while it wrote the other slot.
+        self.lagging.push(index);
+        match &mut self.turns {
+            Turns::Fair(fair) => fair.add(index),
+            Turns::Total(tickets) => tickets.add(),
         }
-        Ok(Some(Record {
-            kind: head.kind,
-            flags: head.flags,
-            len: head.len as usize,
-            sequence: self.sequence,
-            position,
-        }))
+        taken
     }
 
-    /// True if there is anything behind `record`.
-    pub fn is_followed(&self, record: &Record) -> bool {
-        self.memory.header_acquire(self.after(record)) != 0 // PUBLISH
+    /// The next message or gap, as long as the last look at the lanes serves;
+    /// `None`: look at them again.
+    #[inline(always)]
+    pub fn peek(&self) -> Result<Option<Record>, Broken> {
+        match &self.turns {
+            Turns::Fair(fair) => match fair.lane() {
+                Some(lane) => Ok(self.lanes.peek(lane)?.filter(|record| record.kind != Kind::End)),
+                None => Ok(None),
+            },
+            Turns::Total(tickets) => Ok(tickets.first()),
+        }
     }
 
-    /// True if a producer attached behind `record`, which is the last one: an
-    /// attach writes a check point there, and an end mark has its own before.
-    pub fn is_attached_behind(&self, record: &Record) -> bool {
-        let slot = Slot::of(self.memory.load_acquire(Word::CheckGeneration)); // CHECK
-        self.memory.load(Word::CheckTail(slot)) == self.after(record)
-    }
-
+    /// Starts a look at the lanes. Those that came into use are to be added
+    /// after this and before [`scan`](Reader::scan).
     #[inline]
-    fn after(&self, record: &Record) -> u64 {
-        record.position.wrapping_add(self.shape.record_size(record.len as u64))
+    pub fn begin(&mut self) {
+        if let (Turns::Total(tickets), Some(region)) = (&mut self.turns, self.lanes.cursors.first()) {
+            tickets.begin(region.memory());
+        }
+    }
+
+    /// Looks at the lanes for the next message or gap; at all of them if `all`
+    /// is true, else at those where it is likely, and at some of the others.
+    pub fn scan(&mut self, all: bool) -> Result<Option<Record>, Broken> {
+        match &mut self.turns {
+            Turns::Fair(fair) => fair.scan(&mut self.lanes, all),
+            Turns::Total(tickets) => tickets.scan(&mut self.lanes),
+        }
+    }
+
+    /// The next record of one lane, an end mark too.
+    #[inline]
+    pub fn peek_lane(&self, lane: u32) -> Result<Option<Record>, Broken> {
+        self.lanes.peek(lane)
     }
 
     /// Copies the payload of `record` to `bytes`, which is as long as it.
     #[inline]
     pub fn read(&self, record: &Record, bytes: &mut [u8]) {
-        debug_assert_eq!(bytes.len(), record.len);
-        self.memory.read(record.position.wrapping_add(HEADER_BYTES), bytes);
+        self.lanes.get(record.lane).read(record, bytes);
+    }
+
+    /// How many messages the gap `record` says were dropped.
+    pub fn gap(&self, record: &Record) -> u64 {
+        self.lanes.get(record.lane).gap(record)
     }
 
     /// Steps over `record`. It stays in the ring until the next commit.
     #[inline]
     pub fn advance(&mut self, record: &Record) {
-        self.position = self.after(record);
-        if record.kind == Kind::Data {
-            self.sequence = record.sequence.wrapping_add(1);
+        self.lanes.advance(record);
+        match &mut self.turns {
+            Turns::Fair(fair) => fair.taken(),
+            Turns::Total(tickets) if record.kind != Kind::End => tickets.taken(&mut self.lanes),
+            Turns::Total(_) => {}
+        }
+    }
+
+    /// Looks at this lane no more: it holds something impossible. What was read
+    /// of it before can be committed.
+    pub fn set_aside(&mut self, lane: u32) {
+        self.lanes.cursors[lane as usize].is_aside = true;
+        if let Turns::Fair(fair) = &mut self.turns {
+            fair.end_turn();
         }
     }
 
@@ -141,55 +165,92 @@ impl<M: Memory> Reader<M> {
 
     /// Says how far the sink is, from the next commit on.
     pub fn set_sink(&mut self, sink: Sink) {
-        self.sink_changed |= self.sink != sink;
+        self.is_changed |= self.sink != sink;
         self.sink = sink;
     }
 
-    /// Commits everything read so far, and the sink, in one store: a consumer
-    /// that takes over goes on behind it, and the producer may overwrite it.
+    /// Says that the death of the producer that left this state word was told,
+    /// from the next commit on.
+    pub fn set_death(&mut self, lane: u32, state: u64) {
+        self.lanes.touch(lane).set_death(state);
+    }
+
+    /// Streams that ended since the end of all was told last.
+    pub fn ends(&self) -> u64 {
+        self.lanes.ends
+    }
+
+    /// Says how many streams ended, from the next commit on.
+    pub fn set_ends(&mut self, ends: u64) {
+        self.is_changed |= self.lanes.ends != ends;
+        self.lanes.ends = ends;
+    }
+
+    /// Commits everything read so far, in all lanes, and the sink, in one
+    /// store: a consumer that takes over goes on behind it, and the producers
+    /// may overwrite it. False if there was nothing to commit.
+    ///
+    /// Each lane's position is in two slots, and one generation makes the same
+    /// one valid in all lanes. So a lane that moves is written in this commit
+    /// and in the next; in a lane that is not written both slots are equal.
     #[inline]
-    pub fn commit(&mut self) {
-        if self.position == self.head && !self.sink_changed {
-            return;
+    pub fn commit(&mut self) -> bool {
+        let Lanes { cursors, touched, ends, .. } = &mut self.lanes;
+        if (touched.is_empty() && !self.is_changed) || cursors.is_empty() {
+            return false;
         }
         let generation = self.generation.wrapping_add(1);
         let slot = Slot::of(generation);
-        self.memory.store(Word::HeadPosition(slot), self.position);
-        self.memory.store(Word::HeadSequence(slot), self.sequence);
-        self.memory.store(Word::SinkPosition(slot), self.sink.position);
-        for (part, word) in Part::ALL.into_iter().zip(self.sink.id) {
-            self.memory.store(Word::SinkId(slot, part), word);
+        for &lane in touched.iter() {
+            cursors[lane as usize].store(slot);
         }
-        self.memory.store_release(Word::HeadGeneration, generation); // COMMIT
-        self.memory.keep_program_order();
-        self.memory.store_release(Word::Head, self.position); // FREE
+        for &lane in &self.lagging {
+            if !cursors[lane as usize].is_touched {
+                cursors[lane as usize].store(slot);
+            }
+        }
+        let region = cursors[0].memory();
+        if self.is_changed || self.is_lagging {
+            region.store(Word::SinkPosition(slot), self.sink.position);
+            for (part, word) in Part::ALL.into_iter().zip(self.sink.id) {
+                region.store(Word::SinkId(slot, part), word);
+            }
+        }
+        region.store(Word::Ends(slot), *ends);
+        region.store_release(Word::CommitGeneration, generation); // COMMIT
+        region.keep_program_order();
+        for &lane in touched.iter() {
+            cursors[lane as usize].free();
+        }
         self.generation = generation;
-        self.head = self.position;
-        self.sink_changed = false;
+        self.is_lagging = std::mem::take(&mut self.is_changed);
+        std::mem::swap(touched, &mut self.lagging);
+        touched.clear();
+        true
     }
 
-    /// Bytes read and not committed.
+    /// The lanes that the last commit moved: their producers gained room.
+    pub fn freed(&self) -> &[u32] {
+        &self.lagging
+    }
+
+    /// Bytes read and not committed, in all lanes.
     pub fn uncommitted(&self) -> u64 {
-        self.position.wrapping_sub(self.head)
+        self.lanes.touched.iter().map(|&lane| self.lanes.get(lane).uncommitted()).sum()
     }
 
-    /// The committed position.
-    pub fn head(&self) -> u64 {
-        self.head
+    /// One of the lanes.
+    pub fn lane(&self, lane: u32) -> &Cursor<M> {
+        self.lanes.get(lane)
     }
 
-    /// The sequence of the message that comes next.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
+    /// How many lanes there are.
+    pub fn lane_count(&self) -> u32 {
+        self.lanes.len()
     }
 
     /// The sizes.
     pub fn shape(&self) -> Shape {
         self.shape
-    }
-
-    /// The memory below.
-    pub fn memory(&self) -> &M {
-        &self.memory
     }
 }

@@ -1,25 +1,46 @@
-use crate::layout::record::HEADER_BYTES;
+use crate::layout::record::{GAP_BYTES, HEADER_BYTES};
 
-/// The private copy of a lane's sizes, in bytes. Powers of two.
+/// The private copy of a lane's sizes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Bytes of the ring.
+    /// Bytes of the ring, a power of two.
     pub capacity: u64,
-    /// Records start at multiples of this.
+    /// Records start at multiples of this power of two.
     pub align: u64,
+    /// Between header and payload: 0, or a ticket's 8.
+    pub prefix: u64,
 }
 
 impl Shape {
     /// Bytes from one record's header to the next record's header.
     #[inline(always)]
     pub fn record_size(&self, len: u64) -> u64 {
-        (HEADER_BYTES + len + self.align - 1) & !(self.align - 1)
+        (self.before_payload() + len + self.align - 1) & !(self.align - 1)
     }
 
-    /// The longest payload that a lane accepts. A lane keeps room for an end
-    /// mark behind every message, so that closing never has to wait.
+    /// Bytes from a record's start to its payload.
+    #[inline(always)]
+    pub fn before_payload(&self) -> u64 {
+        HEADER_BYTES + self.prefix
+    }
+
+    /// What is kept free behind every message: room for a gap and an end
+    /// mark, so that closing never has to wait.
+    #[inline(always)]
+    pub(super) fn reserve(&self) -> u64 {
+        self.record_size(GAP_BYTES) + self.record_size(0)
+    }
+
+    /// The longest payload that a lane accepts.
+    #[inline(always)]
     pub fn max_len(&self) -> u64 {
-        (self.capacity - 2 * self.align - HEADER_BYTES).min(u32::MAX as u64 - 1)
+        let record = (self.max_used() - self.reserve()) & !(self.align - 1);
+        (record - self.before_payload()).min(u32::MAX as u64 - 1)
+    }
+
+    /// The most records that the ring holds.
+    pub(super) fn max_records(&self) -> u64 {
+        self.capacity / self.align
     }
 
     /// The most that records may take from head to tail: one word stays zero.
@@ -59,6 +80,9 @@ pub enum Fault {
     /// A check point or commit slot holds a position that is no record's.
     #[error("a stored position is not aligned")]
     Position,
+    /// A record carries a ticket that nobody drew, or one of before.
+    #[error("a record carries a ticket that was not drawn for it")]
+    Ticket,
     /// The lane's state word has an unknown phase.
     #[error("the lane's state is unknown")]
     State,

@@ -1,6 +1,6 @@
 use super::{Corrupt, Fault, Memory, Shape};
-use crate::layout::record::{self, HEADER_BYTES, Kind, UNTERMINATED};
-use crate::layout::{Slot, Word};
+use crate::layout::record::{self, GAP_BYTES, HEADER_BYTES, Kind, UNTERMINATED};
+use crate::layout::{Cause, Slot, Word};
 
 /// The producer's half of a lane.
 ///
@@ -13,14 +13,20 @@ pub struct Writer<M> {
     shape: Shape,
     /// Published up to here.
     tail: u64,
+    /// Of the next record.
     sequence: u64,
     bytes: u64,
     unterminated: u64,
+    /// Dropped messages that published gaps tell of.
+    gaps: u64,
+    /// Messages ever dropped, by cause.
+    dropped: [u64; Cause::ALL.len()],
     /// Staged up to here; `tail` when nothing is staged.
     next: u64,
     staged_messages: u64,
     staged_bytes: u64,
     staged_unterminated: u64,
+    staged_gap: u64,
     /// The header that will publish all that is staged.
     first_header: u64,
     /// The last head seen; the true one is at or after it.
@@ -38,6 +44,13 @@ pub enum Claim {
     TooLarge,
     /// The consumer's words are impossible.
     Corrupt(Corrupt),
+}
+
+/// How many messages the gap at `position` says were dropped.
+pub(super) fn gap<M: Memory>(memory: &M, position: u64, shape: Shape) -> u64 {
+    let mut bytes = [0; GAP_BYTES as usize];
+    memory.read(position.wrapping_add(shape.before_payload()), &mut bytes);
+    u64::from_le_bytes(bytes)
 }
 
 /// 1 for a message with the flag UNTERMINATED, else 0.
@@ -60,10 +73,13 @@ impl<M: Memory> Writer<M> {
             sequence: memory.load(Word::CheckSequence(slot)),
             bytes: memory.load(Word::CheckBytes(slot)),
             unterminated: memory.load(Word::CheckUnterminated(slot)),
+            gaps: memory.load(Word::CheckGaps(slot)),
+            dropped: Cause::ALL.map(|cause| memory.load(Word::CheckDropped(slot, cause))),
             next: check_tail,
             staged_messages: 0,
             staged_bytes: 0,
             staged_unterminated: 0,
+            staged_gap: 0,
             first_header: 0,
             head: 0,
             check_tail,
@@ -104,12 +120,20 @@ impl<M: Memory> Writer<M> {
             if after.wrapping_sub(self.check_tail) > self.shape.max_used() {
                 return corrupt(Fault::Length, self.tail, word);
             }
-            self.tail = after;
-            if head.kind == Kind::Data {
-                self.sequence = self.sequence.wrapping_add(1);
-                self.bytes = self.bytes.wrapping_add(head.len as u64);
-                self.unterminated = self.unterminated.wrapping_add(unterminated(head.flags));
+            match head.kind {
+                Kind::Data => {
+                    self.sequence = self.sequence.wrapping_add(1);
+                    self.bytes = self.bytes.wrapping_add(head.len as u64);
+                    self.unterminated = self.unterminated.wrapping_add(unterminated(head.flags));
+                }
+                Kind::Gap => {
+                    let dropped = gap(&self.memory, self.tail, self.shape);
+                    self.sequence = self.sequence.wrapping_add(dropped);
+                    self.gaps = self.gaps.wrapping_add(dropped);
+                }
+                Kind::End => {}
             }
+            self.tail = after;
         }
     }
 
@@ -120,8 +144,7 @@ impl<M: Memory> Writer<M> {
         if len > self.shape.max_len() {
             return Err(Claim::TooLarge);
         }
-        let end_mark = self.shape.record_size(0);
-        self.make_room(self.shape.record_size(len) + end_mark)
+        self.make_room(self.shape.record_size(len) + self.shape.reserve())
     }
 
     /// Finds room for `size` bytes of records behind `next`, and a zero word.
@@ -156,7 +179,7 @@ impl<M: Memory> Writer<M> {
     /// caller stays within the length that it claimed.
     #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
-        self.memory.write(self.next.wrapping_add(HEADER_BYTES + offset as u64), bytes);
+        self.memory.write(self.next.wrapping_add(self.shape.before_payload() + offset as u64), bytes);
     }
 
     /// Completes a message of `len` bytes, at most what was claimed; it is
@@ -187,10 +210,14 @@ impl<M: Memory> Writer<M> {
         if self.next == self.tail {
             return;
         }
+        if self.shape.prefix > 0 {
+            self.draw_tickets();
+        }
         self.memory.store_header(self.next, 0);
         self.memory.store_header_release(self.tail, self.first_header); // PUBLISH
         self.tail = self.next;
-        self.sequence = self.sequence.wrapping_add(self.staged_messages);
+        self.sequence = self.sequence.wrapping_add(self.staged_messages).wrapping_add(self.staged_gap);
+        self.gaps = self.gaps.wrapping_add(self.staged_gap);
         self.bytes = self.bytes.wrapping_add(self.staged_bytes);
         self.unterminated = self.unterminated.wrapping_add(self.staged_unterminated);
         self.forget_staged();
@@ -198,6 +225,78 @@ impl<M: Memory> Writer<M> {
         if self.tail.wrapping_sub(self.check_tail) >= self.shape.capacity / 8 {
             self.check_point();
         }
+    }
+
+    /// Gives each staged message its ticket. Only now: with a ticket drawn
+    /// earlier, a message that was published meanwhile, and known to be, could
+    /// come after this one.
+    fn draw_tickets(&mut self) {
+        let count = self.staged_messages;
+        if count == 0 {
+            return;
+        }
+        let first = self.memory.add(Word::Tickets, count); // TICKET
+        let mut at = self.tail;
+        let mut header = self.first_header;
+        for ticket in (0..count).map(|i| first.wrapping_add(i)) {
+            self.memory.store_header(at.wrapping_add(HEADER_BYTES), ticket);
+            let len = record::decode(header).map_or(0, |head| head.len);
+            at = at.wrapping_add(self.shape.record_size(len as u64));
+            if at != self.next {
+                header = self.memory.header_acquire(at);
+            }
+        }
+    }
+
+    /// Drops a message: it takes a sequence, and never comes. What is staged
+    /// is published first. A check point tells whoever comes after.
+    pub fn drop_message(&mut self, cause: Cause) {
+        self.publish();
+        let count = &mut self.dropped[cause as usize];
+        *count = count.wrapping_add(1);
+        self.check_point();
+        self.store_hints();
+    }
+
+    /// Publishes a gap for the messages that were dropped since the last one,
+    /// if there are any, and if there is room for it and for the message of
+    /// `len` bytes that follows: no gap for each message that is dropped.
+    pub fn publish_gap(&mut self, len: usize) -> Result<(), Claim> {
+        if self.pending_gap() == 0 {
+            return Ok(());
+        }
+        if len as u64 > self.shape.max_len() {
+            return Err(Claim::TooLarge);
+        }
+        self.publish();
+        let gap = self.shape.record_size(GAP_BYTES);
+        self.make_room(match self.gap_beside(len) {
+            0 => gap + self.shape.reserve(),
+            gap => gap + self.shape.record_size(len as u64) + self.shape.reserve(),
+        })?;
+        self.put_gap();
+        Ok(())
+    }
+
+    /// Bytes of the gap that is due, if the ring can hold it and a message of
+    /// `len` bytes at a time; else it goes alone, and the message later.
+    fn gap_beside(&self, len: usize) -> u64 {
+        let gap = self.shape.record_size(GAP_BYTES);
+        let both = gap + self.shape.record_size(len as u64) + self.shape.reserve();
+        if self.pending_gap() > 0 && both <= self.shape.max_used() { gap } else { 0 }
+    }
+
+    fn put_gap(&mut self) {
+        self.staged_gap = self.pending_gap();
+        self.write(0, &self.staged_gap.to_le_bytes());
+        self.stage_record(Kind::Gap, 0, GAP_BYTES as usize);
+        self.publish();
+    }
+
+    /// Messages that were dropped and that no gap tells of yet.
+    #[inline]
+    pub fn pending_gap(&self) -> u64 {
+        self.dropped.iter().fold(0u64, |sum, &count| sum.wrapping_add(count)).wrapping_sub(self.gaps)
     }
 
     /// Forgets what is staged and not published.
@@ -211,23 +310,28 @@ impl<M: Memory> Writer<M> {
         self.staged_messages = 0;
         self.staged_bytes = 0;
         self.staged_unterminated = 0;
+        self.staged_gap = 0;
     }
 
-    /// Publishes what is staged, then an end mark. Never waits: every message
-    /// left room for it. Without room the last record already is an end mark
-    /// that nobody consumed.
+    /// Publishes what is staged, a gap if one is due, then an end mark. Never
+    /// waits: every message left room for them. Without room the last record
+    /// already is an end mark that nobody consumed.
     pub fn end(&mut self) -> Result<(), Corrupt> {
         self.publish();
-        self.check_point();
-        match self.make_room(self.shape.record_size(0)) {
-            Ok(()) => {
-                self.stage_record(Kind::End, 0, 0);
-                self.publish();
-                Ok(())
-            }
+        let room = |claim| match claim {
+            Ok(()) => Ok(true),
             Err(Claim::Corrupt(corrupt)) => Err(corrupt),
-            Err(Claim::Full | Claim::TooLarge) => Ok(()),
+            Err(Claim::Full | Claim::TooLarge) => Ok(false),
+        };
+        if self.pending_gap() > 0 && room(self.make_room(self.shape.reserve()))? {
+            self.put_gap();
         }
+        self.check_point();
+        if room(self.make_room(self.shape.record_size(0)))? {
+            self.stage_record(Kind::End, 0, 0);
+            self.publish();
+        }
+        Ok(())
     }
 
     /// Writes down where the tail is, for the next owner: one of two slots,
@@ -239,6 +343,10 @@ impl<M: Memory> Writer<M> {
         self.memory.store(Word::CheckSequence(slot), self.sequence);
         self.memory.store(Word::CheckBytes(slot), self.bytes);
         self.memory.store(Word::CheckUnterminated(slot), self.unterminated);
+        self.memory.store(Word::CheckGaps(slot), self.gaps);
+        for cause in Cause::ALL {
+            self.memory.store(Word::CheckDropped(slot, cause), self.dropped[cause as usize]);
+        }
         self.memory.store_release(Word::CheckGeneration, generation); // CHECK
         // What is overwritten next may lie behind the old check point.
         self.memory.keep_program_order();
@@ -249,7 +357,7 @@ impl<M: Memory> Writer<M> {
     #[inline]
     fn store_hints(&self) {
         self.memory.store(Word::TailHint, self.tail);
-        self.memory.store(Word::SequenceHint, self.sequence);
+        self.memory.store(Word::SequenceHint, self.sequence());
     }
 
     /// The head position from which on a message of `len` bytes fits and an
@@ -262,7 +370,8 @@ impl<M: Memory> Writer<M> {
 
     /// The head position from which on a message of `len` bytes fits.
     pub fn head_needed(&self, len: usize) -> u64 {
-        let size = self.shape.record_size(len as u64) + self.shape.record_size(0) + HEADER_BYTES;
+        let size =
+            self.gap_beside(len) + self.shape.record_size(len as u64) + self.shape.reserve() + HEADER_BYTES;
         self.next.wrapping_add(size).wrapping_sub(self.shape.capacity)
     }
 
@@ -271,9 +380,14 @@ impl<M: Memory> Writer<M> {
         self.staged_messages
     }
 
-    /// The sequence that the next published message takes.
+    /// The sequence that the next message takes, dropped or published.
     pub fn sequence(&self) -> u64 {
-        self.sequence
+        self.sequence.wrapping_add(self.pending_gap())
+    }
+
+    /// Messages ever dropped in this lane for that cause.
+    pub fn dropped(&self, cause: Cause) -> u64 {
+        self.dropped[cause as usize]
     }
 
     /// Payload bytes ever published in this lane.
@@ -284,6 +398,21 @@ impl<M: Memory> Writer<M> {
     /// Messages with the flag UNTERMINATED ever published in this lane.
     pub fn unterminated(&self) -> u64 {
         self.unterminated
+    }
+
+    /// True if all that is published was committed but for end marks, as far as
+    /// it knows: at takeover it does. They stay until the end of all is told.
+    pub fn is_drained(&self) -> bool {
+        let mark = self.shape.record_size(0);
+        let mut left = self.tail.wrapping_sub(self.head);
+        while left >= mark {
+            let word = self.memory.header_acquire(self.tail.wrapping_sub(left)); // PUBLISH
+            if record::decode(word).is_none_or(|head| head.kind != Kind::End) {
+                return false;
+            }
+            left -= mark;
+        }
+        left == 0
     }
 
     /// The position of the next record to be published.

@@ -1,23 +1,26 @@
 use std::time::{Duration, Instant};
 
-use super::{Blocked, Over, wait};
+use super::{Blocked, Over, PERIOD, wait};
 use crate::endpoint::{Consumer, Found, Read, ReadError};
 
 struct ForRecord<'a> {
     consumer: &'a mut Consumer,
     found: Found,
+    /// It has slept, so what woke it may be in any lane.
+    is_woken: bool,
 }
 
 impl Blocked for ForRecord<'_> {
     type Error = ReadError;
 
     fn ready(&mut self) -> Result<bool, ReadError> {
-        self.found = self.consumer.find()?;
+        self.found = self.consumer.find(std::mem::take(&mut self.is_woken))?;
         Ok(!matches!(self.found, Found::Empty))
     }
 
     fn doze(&mut self, at_most: Duration) {
         self.consumer.doze(at_most);
+        self.is_woken = true;
     }
 
     fn recheck(&mut self) -> Result<(), ReadError> {
@@ -26,14 +29,18 @@ impl Blocked for ForRecord<'_> {
 }
 
 impl Consumer {
-    /// Reads the next message, waiting for it; or says how the stream ended.
-    /// The message stays in the ring until [`commit`](Self::commit).
+    /// Reads the next message, waiting for it; or tells of a gap, a death or
+    /// the end of all. The message stays in the ring until
+    /// [`commit`](Self::commit).
     ///
     /// # Errors
     /// [`ReadError::Uncommitted`] instead of waiting for ever;
     /// [`ReadError::Removed`], [`ReadError::Truncated`],
-    /// [`ReadError::Damaged`]; [`ReadError::Interrupted`] only with
+    /// [`ReadError::Punched`]; [`ReadError::Damaged`], once a lane, and always
+    /// when no lane is left; [`ReadError::Lane`]; [`ReadError::Forked`];
+    /// [`ReadError::Interrupted`] only with
     /// [`set_interrupt`](Self::set_interrupt).
+    #[inline]
     pub fn read(&mut self) -> Result<Read<'_>, ReadError> {
         self.read_deadline(None)
     }
@@ -51,27 +58,49 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`read`](Self::read), and [`ReadError::TimedOut`].
+    #[inline]
     pub fn read_deadline(&mut self, deadline: Option<Instant>) -> Result<Read<'_>, ReadError> {
-        let found = match self.find()? {
-            Found::Empty => {
-                let mut waiting = std::mem::take(&mut self.waiting);
-                let mut blocked = ForRecord { consumer: self, found: Found::Empty };
-                let over = wait(&mut blocked, &mut waiting, deadline);
-                let found = blocked.found;
-                self.waiting = waiting;
-                match over? {
-                    Over::Ready => found,
-                    Over::TimedOut => return Err(ReadError::TimedOut),
-                    Over::Interrupted => return Err(ReadError::Interrupted),
-                }
-            }
-            found => found,
-        };
-        Ok(match found {
-            Found::Message(record) => Read::Message(self.take(record)?),
-            Found::End(end) => Read::End(end),
-            Found::Empty => Read::Empty,
-        })
+        self.waiting.reads = self.waiting.reads.wrapping_add(1);
+        if self.waiting.reads == 0 {
+            self.look_around_in_time()?;
+        }
+        match self.next_message() {
+            Some(record) => self.take(&record).map(Read::Message),
+            None => self.look_and_wait(deadline),
+        }
+    }
+
+    #[inline(never)]
+    fn look_and_wait(&mut self, deadline: Option<Instant>) -> Result<Read<'_>, ReadError> {
+        match self.find(false)? {
+            Found::Empty => {}
+            found => return self.tell(found),
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut blocked = ForRecord { consumer: self, found: Found::Empty, is_woken: false };
+        let over = wait(&mut blocked, &mut waiting, deadline);
+        let found = blocked.found;
+        self.waiting = waiting;
+        match over? {
+            Over::Ready => self.tell(found),
+            // Not all lanes were looked at each time.
+            Over::TimedOut => match self.find(true)? {
+                Found::Empty => Err(ReadError::TimedOut),
+                found => self.tell(found),
+            },
+            Over::Interrupted => Err(ReadError::Interrupted),
+        }
+    }
+
+    /// Who never waits notices deaths too.
+    #[cold]
+    fn look_around_in_time(&mut self) -> Result<(), ReadError> {
+        let now = Instant::now();
+        if self.waiting.next_check.is_none_or(|at| now >= at) {
+            self.waiting.next_check = Some(now + PERIOD);
+            self.look_around()?;
+        }
+        Ok(())
     }
 }
 
@@ -79,7 +108,37 @@ impl Consumer {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use crate::Region;
+    use super::{Blocked, ForRecord, Found};
+    use crate::{Consumer, Read, Region, RegionOptions, Wait};
+
+    #[test]
+    fn what_is_there_is_found_by_who_is_woken_and_by_who_gives_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = RegionOptions::new().capacity(64 << 10).max_producers(100);
+        let region = options.create(folder.path().join("ring")).unwrap();
+        let mut consumer = region.consumer().unwrap();
+        consumer.set_wait(Wait::Park);
+        let mut producers = [(); 100].map(|()| region.producer().unwrap());
+        // Long enough for every lane to be one that is seldom looked at.
+        let cool = |consumer: &mut Consumer| {
+            (0..2000).for_each(|_| assert!(matches!(consumer.find(false).unwrap(), Found::Empty)));
+        };
+        cool(&mut consumer);
+        for producer in &mut producers {
+            producer.send(b"x").unwrap();
+            let mut blocked = ForRecord { consumer: &mut consumer, found: Found::Empty, is_woken: false };
+            blocked.doze(Duration::from_secs(60));
+            assert_eq!(blocked.ready(), Ok(true), "lane {}", producer.lane());
+            let found = blocked.found;
+            consumer.tell(found).unwrap();
+        }
+        cool(&mut consumer);
+        for producer in &mut producers {
+            producer.send(b"x").unwrap();
+            let read = consumer.read_timeout(Duration::ZERO);
+            assert!(matches!(read, Ok(Read::Message(_))), "{read:?}");
+        }
+    }
 
     #[test]
     fn a_close_is_seen_by_the_look_before_a_sleep() {

@@ -12,7 +12,8 @@ use crossbeam_utils::Backoff;
 
 use crate::endpoint::{Wait, Waiting};
 
-/// No sleep is longer: then the file and the other side are looked at again.
+/// No sleep is longer: then the file is looked at again, and by a consumer the
+/// producers.
 pub(crate) const PERIOD: Duration = Duration::from_millis(50);
 /// How many looks, each after a longer spin, before a sleep: about fifty
 /// microseconds, as long as a wake-up takes. With less, two sides that answer

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Blocked, Over, wait};
-use crate::endpoint::{Batch, Flags, Grant, Producer, SendError};
+use crate::endpoint::{Batch, Cause, Flags, Grant, Producer, SendError};
 
 struct ForRoom<'a> {
     producer: &'a mut Producer,
@@ -24,6 +24,8 @@ impl Blocked for ForRoom<'_> {
     }
 
     fn recheck(&mut self) -> Result<(), SendError> {
+        // A gap that went ahead alone moved what is wanted.
+        self.producer.announce_want(Some(self.len));
         self.producer.recheck()
     }
 }
@@ -68,6 +70,53 @@ impl Producer {
                 self.try_send_with(payload, flags)
             }
             sent => sent,
+        }
+    }
+
+    /// Sends a message, or drops it if there is no room: at once with `None`,
+    /// else at the deadline. True if it was sent. A dropped one is told as
+    /// [`drop_message`](Self::drop_message) says.
+    ///
+    /// # Errors
+    /// As [`send_deadline`](Self::send_deadline), but for
+    /// [`SendError::TimedOut`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let region = shmring::Region::create(folder.path().join("ticks.ring"))?;
+    /// use shmring::{Flags, Read};
+    ///
+    /// let (mut producer, mut consumer) = (region.producer()?, region.consumer()?);
+    /// let mut dropped = 0;
+    /// for tick in 0..100_000u64 {
+    ///     dropped += !producer.send_or_drop(&tick.to_le_bytes(), Flags::NONE, None)? as u64;
+    /// }
+    /// producer.close();
+    /// let mut told = 0;
+    /// loop {
+    ///     match consumer.read()? {
+    ///         Read::Gap(gap) => told += gap.count,
+    ///         Read::End => break,
+    ///         _ => consumer.commit(),
+    ///     }
+    /// }
+    /// assert!(dropped > 0 && told == dropped);
+    /// # Ok(()) }
+    /// ```
+    pub fn send_or_drop(
+        &mut self,
+        payload: &[u8],
+        flags: Flags,
+        deadline: Option<Instant>,
+    ) -> Result<bool, SendError> {
+        let (sent, cause) = match deadline {
+            None => (self.try_send_with(payload, flags), Cause::Full),
+            Some(_) => (self.send_deadline(payload, flags, deadline), Cause::Deadline),
+        };
+        match sent {
+            Err(SendError::Full | SendError::TimedOut) => self.drop_message(cause).map(|()| false),
+            sent => sent.map(|()| true),
         }
     }
 

@@ -26,8 +26,8 @@ impl Lock {
 /// The old producer publishes a message, writes its check point and goes. What
 /// the new one starts with, if the lock was free.
 fn after_a_producer(twin: Twin, ordered: bool) -> Option<(u64, u64, u64)> {
-    let lane = Lane::new(twin);
-    let mut old = Writer::take_over(lane.share(), SHAPE).unwrap();
+    let lane = Lane::new(twin, SHAPE, 1);
+    let mut old = new_writer(lane.share());
     let lock = Lock::held(ordered);
     let theirs = lock.clone();
     let producer = thread::spawn(move || {
@@ -43,10 +43,10 @@ fn after_a_producer(twin: Twin, ordered: bool) -> Option<(u64, u64, u64)> {
 /// that orders nothing the head word may be newer than the slot: that pair is
 /// refused, never misread.
 fn after_a_consumer(twin: Twin, ordered: bool) -> Option<(u64, u64)> {
-    let lane = Lane::new(twin);
-    let mut writer = Writer::take_over(lane.share(), SHAPE).unwrap();
+    let lane = Lane::new(twin, SHAPE, 1);
+    let mut writer = new_writer(lane.share());
     send(&mut writer, 1).expect("room");
-    let mut old = Reader::take_over(lane.share(), SHAPE).unwrap();
+    let mut old = new_reader(lane.share(), 1).expect("no damage");
     let lock = Lock::held(ordered);
     let theirs = lock.clone();
     let consumer = thread::spawn(move || {
@@ -54,19 +54,19 @@ fn after_a_consumer(twin: Twin, ordered: bool) -> Option<(u64, u64)> {
         old.commit();
         theirs.release();
     });
-    let found = lock.taken().then(|| Reader::take_over(lane, SHAPE));
+    let found = lock.taken().then(|| new_reader(lane, 1));
     consumer.join().unwrap();
     match found? {
-        Ok(reader) => Some((reader.head(), reader.sequence())),
-        Err(Corrupt { fault: Fault::Head, .. }) if !ordered => None,
-        Err(corrupt) => panic!("{corrupt}"),
+        Ok(reader) => Some((reader.lane(0).head(), reader.lane(0).sequence())),
+        Err(Broken { corrupt: Corrupt { fault: Fault::Head, .. }, .. }) if !ordered => None,
+        Err(broken) => panic!("{broken}"),
     }
 }
 
 const FRESH_TAIL: (u64, u64, u64) = (START, FIRST, 0);
-const NEW_TAIL: (u64, u64, u64) = (START + 16, FIRST + 1, 8);
+const NEW_TAIL: (u64, u64, u64) = (START.wrapping_add(16), FIRST + 1, 8);
 const FRESH_HEAD: (u64, u64) = (START, FIRST);
-const NEW_HEAD: (u64, u64) = (START + 16, FIRST + 1);
+const NEW_HEAD: (u64, u64) = (START.wrapping_add(16), FIRST + 1);
 
 /// Without any order from the lock, a new producer finds a whole check point:
 /// the last or the one before.
@@ -83,8 +83,8 @@ held_by!(unordered_check_point:
 /// Without any order from the lock, a new producer finds a batch whole or not
 /// at all: PUBLISH at the walk. The old one died before its check point.
 fn unordered_walk(twin: Twin) {
-    let lane = Lane::new(twin);
-    let mut old = Writer::take_over(lane.share(), SHAPE).unwrap();
+    let lane = Lane::new(twin, SHAPE, 1);
+    let mut old = new_writer(lane.share());
     old.memory().kill_before(Word::CheckGeneration);
     let producer = thread::spawn(move || {
         stage(&mut old, 1).expect("room");
@@ -126,25 +126,25 @@ fn exact_head(twin: Twin, ordered: bool) {
 #[test]
 fn the_lock_alone_is_enough_for_the_tail() {
     for twin in [Twin::Sound, Twin::CheckStoreRelaxed, Twin::CheckLoadRelaxed] {
-        model(move || exact_tail(twin, true));
+        model(3, move || exact_tail(twin, true));
     }
 }
 
 #[test]
 fn the_lock_alone_is_enough_for_the_head() {
     for twin in [Twin::Sound, Twin::CommitStoreRelaxed, Twin::CommitLoadRelaxed] {
-        model(move || exact_head(twin, true));
+        model(3, move || exact_head(twin, true));
     }
 }
 
 #[test]
 #[should_panic(expected = "not the last tail")]
 fn without_the_lock_the_tail_may_be_old() {
-    model(|| exact_tail(Twin::Sound, false));
+    model(3, || exact_tail(Twin::Sound, false));
 }
 
 #[test]
 #[should_panic(expected = "not the last head")]
 fn without_the_lock_the_head_may_be_old() {
-    model(|| exact_head(Twin::Sound, false));
+    model(3, || exact_head(Twin::Sound, false));
 }

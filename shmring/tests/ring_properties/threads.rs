@@ -1,4 +1,4 @@
-//! A producer and a consumer at the same time.
+//! Producers and a consumer at the same time.
 
 use super::*;
 
@@ -20,21 +20,28 @@ impl Drop for Failed<'_> {
     }
 }
 
-/// A producer and a consumer in two threads: everything arrives, in order.
+/// Two producers and a consumer in three threads, in both orders: everything
+/// arrives, each lane in its order.
 #[test]
-fn two_threads_pass_messages() {
+fn threads_pass_messages() {
     let messages: u64 = if cfg!(miri) { 60 } else { 10_000 };
-    for align in [8, 64] {
-        let shape = Shape { capacity: 256, align };
-        let first = (1 << 24) - 20;
-        let heap = Heap::new(shape, 0u64.wrapping_sub(512), first);
+    for (align, prefix) in [(8, 0), (64, 0), (8, 8)] {
+        let shape = Shape { capacity: 256, align, prefix };
+        let start = Start { shape, lanes: 2, position: 0u64.wrapping_sub(512), sequence: (1 << 24) - 20 };
+        let heaps = start.heaps();
         let failed = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| produce(&heap, shape, messages, Failed(&failed)));
-            scope.spawn(|| consume(&heap, shape, messages, Failed(&failed)));
+            for heap in &heaps {
+                scope.spawn(|| produce(heap, shape, messages, Failed(&failed)));
+            }
+            scope.spawn(|| consume(&heaps, shape, messages, Failed(&failed)));
         });
-        let reader = Reader::take_over(&heap, shape).unwrap();
-        assert_eq!((reader.sequence(), reader.peek()), (first + messages, Ok(None)));
+        let mut reader = read_lanes(&heaps, shape).unwrap();
+        assert_eq!(find(&mut reader), Ok(None));
+        for lane in 0..2 {
+            let sent = start.sequence(lane).wrapping_add(messages);
+            assert_eq!(reader.lane(lane as u32).sequence(), sent);
+        }
     }
 }
 
@@ -56,11 +63,11 @@ fn produce(heap: &Heap, shape: Shape, messages: u64, failed: Failed) {
     }
 }
 
-fn consume(heap: &Heap, shape: Shape, messages: u64, failed: Failed) {
-    let mut reader = Reader::take_over(heap, shape).unwrap();
+fn consume(heaps: &[Heap], shape: Shape, messages: u64, failed: Failed) {
+    let mut reader = read_lanes(heaps, shape).unwrap();
     let mut received = 0;
-    while received < messages {
-        let Some(record) = reader.peek().unwrap() else {
+    while received < 2 * messages {
+        let Some(record) = find(&mut reader).unwrap() else {
             reader.commit();
             failed.wait();
             continue;

@@ -1,0 +1,93 @@
+use super::cursor::{Cursor, Record};
+use super::{Corrupt, Memory, Shape};
+use crate::layout::record::Kind;
+
+/// The lanes that a [`Reader`](super::Reader) reads, and how far it is in each.
+#[derive(Debug)]
+pub(super) struct Lanes<M> {
+    pub(super) cursors: Vec<Cursor<M>>,
+    /// Those read from since the last commit.
+    pub(super) touched: Vec<u32>,
+    /// Streams that ended since the end of all was told last.
+    pub(super) ends: u64,
+    max_records: u64,
+}
+
+/// One of a reader's lanes holds something impossible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("lane {lane}: {corrupt}")]
+pub struct Broken {
+    /// Which of the reader's lanes.
+    pub lane: u32,
+    /// What is impossible.
+    pub corrupt: Corrupt,
+}
+
+impl<M: Memory> Lanes<M> {
+    pub(super) fn new(most: usize, shape: Shape, ends: u64) -> Lanes<M> {
+        let cursors = Vec::with_capacity(most);
+        Lanes { cursors, touched: Vec::with_capacity(most), ends, max_records: shape.max_records() }
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.cursors.len() as u32
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self, lane: u32) -> &Cursor<M> {
+        &self.cursors[lane as usize]
+    }
+
+    #[inline(always)]
+    pub(super) fn peek(&self, lane: u32) -> Result<Option<Record>, Broken> {
+        self.get(lane).peek(lane).map_err(|corrupt| Broken { lane, corrupt })
+    }
+
+    /// The next message or gap of one lane, if there is one; steps over the
+    /// ends of streams that another one followed.
+    pub(super) fn look(&mut self, lane: u32) -> Result<Option<Record>, Broken> {
+        if self.get(lane).is_aside {
+            return Ok(None);
+        }
+        // A hostile peer may go on for ever.
+        for _ in 0..self.max_records {
+            match self.peek(lane)? {
+                Some(mark) if mark.kind == Kind::End => {
+                    if !self.get(lane).is_followed(&mark) {
+                        return Ok(None);
+                    }
+                    self.advance(&mark);
+                }
+                found => return Ok(found),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The lane, which the next commit writes.
+    #[inline(always)]
+    pub(super) fn touch(&mut self, lane: u32) -> &mut Cursor<M> {
+        let cursor = &mut self.cursors[lane as usize];
+        if !cursor.is_touched {
+            cursor.is_touched = true;
+            self.touched.push(lane);
+        }
+        cursor
+    }
+
+    #[inline]
+    pub(super) fn advance(&mut self, record: &Record) {
+        let cursor = self.touch(record.lane);
+        match record.kind {
+            Kind::Data => cursor.advance(record, 1),
+            Kind::Gap => {
+                let dropped = cursor.gap(record);
+                cursor.advance(record, dropped);
+            }
+            Kind::End => {
+                cursor.advance(record, 0);
+                self.ends = self.ends.wrapping_add(1);
+            }
+        }
+    }
+}

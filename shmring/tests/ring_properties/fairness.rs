@@ -1,0 +1,109 @@
+//! Which lane is next, where there are many: nobody starves, and nothing that
+//! is there is overlooked.
+
+use super::*;
+
+/// How many records a lane gives while others wait.
+const TURN: usize = 64;
+/// More looks than this that find nothing, and a lane is cold.
+const PATIENCE: u32 = 1000;
+/// How many of them are looked at each time, at least.
+const COLD_LOOKS: usize = 8;
+
+fn region(shape: Shape, lanes: usize) -> Vec<Heap> {
+    Start { shape, lanes, position: 0, sequence: 0 }.heaps()
+}
+
+fn writers(heaps: &[Heap], shape: Shape) -> Vec<Writer<&Heap>> {
+    heaps.iter().map(|heap| Writer::take_over(heap, shape).unwrap()).collect()
+}
+
+fn send(writer: &mut Writer<&Heap>) -> bool {
+    let has_room = writer.claim(0).is_ok();
+    if has_room {
+        writer.stage(0, 0);
+        writer.publish();
+    }
+    has_room
+}
+
+fn read(reader: &mut Reader<&Heap>) -> Option<u32> {
+    let record = find(reader).expect("no damage")?;
+    reader.advance(&record);
+    reader.commit();
+    Some(record.lane)
+}
+
+#[test]
+fn busy_lanes_take_turns() {
+    let shape = Shape { capacity: 1 << 12, align: 8, prefix: 0 };
+    let heaps = region(shape, 4);
+    let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
+    let mut order = Vec::new();
+    for _ in 0..TURN * 20 {
+        writers.iter_mut().for_each(|writer| while send(writer) {});
+        order.extend(read(&mut reader));
+    }
+    let runs: Vec<_> = order.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
+    assert!(runs.iter().all(|&(_, len)| len == TURN), "{runs:?}");
+    for four in runs.windows(4) {
+        let mut lanes: Vec<_> = four.iter().map(|&(lane, _)| lane).collect();
+        lanes.sort();
+        assert_eq!(lanes, [0, 1, 2, 3], "a lane without its turn");
+    }
+}
+
+/// Where one lane always has something, another one's single message comes
+/// after one turn.
+#[test]
+fn a_single_message_waits_for_one_turn() {
+    let shape = Shape { capacity: 1 << 12, align: 8, prefix: 0 };
+    let heaps = region(shape, 2);
+    let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
+    for _ in 0..50 {
+        while send(&mut writers[0]) {}
+        assert!(send(&mut writers[1]));
+        let waited = std::iter::from_fn(|| read(&mut reader)).take_while(|&lane| lane == 0).count();
+        assert!(waited <= TURN, "{waited}");
+    }
+}
+
+/// Lanes that had nothing for long are looked at less often, a few at a time.
+#[test]
+#[cfg_attr(miri, ignore = "two hundred thousand looks")]
+fn a_cold_lane_is_found_again() {
+    let shape = Shape { capacity: 256, align: 8, prefix: 0 };
+    let heaps = region(shape, 40);
+    let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
+    for (lane, all) in [(0, true), (39, true), (17, false), (0, false), (39, false)] {
+        (0..=PATIENCE).for_each(|_| assert_eq!(reader.scan(true), Ok(None)));
+        assert!(send(&mut writers[lane]));
+        let looks = if all { 1 } else { 40 / COLD_LOOKS };
+        let found = (0..looks).find_map(|_| reader.scan(all).unwrap()).expect("looked at all lanes");
+        assert_eq!(found.lane, lane as u32);
+        reader.advance(&found);
+    }
+}
+
+/// Lanes that turn cold while others have something, at every moment.
+#[test]
+fn a_look_at_all_lanes_finds_whatever_is_there() {
+    let shape = Shape { capacity: 256, align: 8, prefix: 0 };
+    let rounds = if cfg!(miri) { 1 } else { 200 };
+    for round in 0..rounds {
+        let heaps = region(shape, 4);
+        let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
+        let mut waiting = 0;
+        let mut random = 77u64 + round;
+        for _ in 0..2 * PATIENCE {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // The first lane has nothing, ever; the others seldom.
+            if let lane @ 1..=3 = (random >> 33) % 40 {
+                waiting += send(&mut writers[lane as usize]) as u32;
+            }
+            let found = read(&mut reader);
+            assert_eq!(found.is_some(), waiting > 0, "a message was overlooked");
+            waiting -= found.is_some() as u32;
+        }
+    }
+}
