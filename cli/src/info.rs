@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
-use shmring::{Owner, Status};
+use shmring::{Cause, LaneStatus, Owner, Status};
 use shmring_grammar::{Common, Exit, file_words, is_broken_pipe};
 
 #[derive(Debug, Args)]
@@ -28,27 +28,45 @@ fn write(status: &Status, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "region id     {id}")?;
     writeln!(out, "created       {}", humantime::format_rfc3339_seconds(created))?;
     writeln!(out, "file          {} bytes", status.file_len)?;
-    writeln!(out, "capacity      {} bytes", status.capacity)?;
+    writeln!(out, "max producers {}", status.max_producers)?;
+    writeln!(out, "order         {}", status.order)?;
+    writeln!(out, "capacity      {} bytes a producer", status.capacity)?;
     writeln!(out, "max message   {} bytes", status.max_message)?;
     writeln!(out, "record align  {} bytes", status.record_align)?;
     writeln!(out, "codec         {}", status.codec)?;
     writeln!(out, "schema        {}", status.schema)?;
     writeln!(out, "consumer      {}", holder(&status.consumer))?;
-    for (number, lane) in status.lanes.iter().enumerate() {
-        writeln!(out, "lane {number}")?;
-        writeln!(out, "  producer    {}", holder(&lane.producer))?;
-        writeln!(out, "  stream      {}", lane.stream)?;
-        writeln!(out, "  deaths      {}", lane.deaths)?;
-        writeln!(out, "  sent        {} messages", lane.sent)?;
-        writeln!(out, "  committed   {} messages", lane.committed)?;
-        writeln!(out, "  waiting     {} messages", (lane.sent.wrapping_sub(lane.committed) as i64).max(0))?;
-        writeln!(out, "  used        {} of {} bytes", lane.used, status.capacity)?;
-        if let Some(source) = &lane.source {
-            writeln!(out, "  input       {}", file_words(source))?;
-        }
-        if let Some((sink, position)) = &lane.sink {
-            writeln!(out, "  output      {}, {position} bytes", file_words(sink))?;
-        }
+    if let Some((sink, position)) = &status.sink {
+        writeln!(out, "output        {}, {position} bytes", file_words(sink))?;
+    }
+    if status.lanes.is_empty() {
+        writeln!(out, "lanes         none was used yet")?;
+    }
+    status.lanes.iter().try_for_each(|lane| write_lane(lane, status.capacity, out))
+}
+
+fn write_lane(lane: &LaneStatus, capacity: u64, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "lane {}", lane.number)?;
+    if let Some(name) = &lane.name {
+        writeln!(out, "  name        {name}")?;
+    }
+    writeln!(out, "  producer    {}", holder(&lane.producer))?;
+    writeln!(out, "  stream      {}", lane.stream)?;
+    writeln!(out, "  deaths      {}", lane.deaths)?;
+    // Sequences: what was dropped took some.
+    writeln!(out, "  sent        {} messages", lane.sent)?;
+    for (cause, count) in lane.dropped.iter().filter(|(_, count)| *count > 0) {
+        let why = match cause {
+            Cause::Deadline => "the ring stayed full until the deadline",
+            _ => "the ring was full",
+        };
+        writeln!(out, "  dropped     {count} of them, {why}")?;
+    }
+    writeln!(out, "  committed   {} messages", lane.committed)?;
+    writeln!(out, "  waiting     {} messages", (lane.sent.wrapping_sub(lane.committed) as i64).max(0))?;
+    writeln!(out, "  used        {} of {capacity} bytes", lane.used)?;
+    if let Some(source) = &lane.source {
+        writeln!(out, "  input       {}", file_words(source))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::unistd::Group;
 use shmring::{HugePages, Region, RegionOptions};
-use shmring_grammar::{Common, Exit, Verbosity, parse_size};
+use shmring_grammar::{Common, Exit, LaneFlags, Verbosity, parse_size};
 
 /// Rings in shared memory: messages between processes on one machine.
 #[derive(Debug, Parser)]
@@ -44,9 +44,12 @@ struct Create {
     #[command(flatten)]
     common: Common,
 
-    /// Capacity of the ring: a power of two from 64KiB up [default: 1MiB]
+    /// Capacity of each producer's ring: a power of two from 64KiB up [default: 1MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     capacity: Option<u64>,
+
+    #[command(flatten)]
+    lanes: LaneFlags,
 
     /// Records start at multiples of this many bytes [default: 16]
     #[arg(long, value_enum, value_name = "BYTES")]
@@ -154,7 +157,7 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
 }
 
 fn make(create: &Create) -> Result<(), Exit> {
-    let mut options = RegionOptions::new();
+    let mut options = create.lanes.apply(RegionOptions::new());
     if let Some(capacity) = create.capacity {
         options = options.capacity(capacity);
     }

@@ -1,25 +1,30 @@
 //! What the program `consumer` does: ring -> messages -> output.
 
+mod check;
+mod losses;
+mod target;
+
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use shmring::codec::Codec;
-use shmring::{Consumer, End, Flags, Message, Owner, Read, ReadError, RegionOptions};
-use shmring_grammar::{
-    Common, Exit, Framed, Framing, Output, RecordCodec, RegionFlags, Stop, Tally, is_broken_pipe, open_codec,
-    say,
-};
-use tracing::{info, warn};
+use shmring::{Consumer, Read, ReadError, RegionOptions};
+use shmring_grammar::{Common, Exit, Framed, Output, RegionFlags, Stop, open_codec};
+use tracing::info;
+
+use check::Check;
+use losses::Losses;
+use target::Target;
 
 /// Receive messages from a ring: each becomes a line on stdout, or in a file.
 ///
 /// The ring is created if it is not there; either side may start first. The
-/// program ends when the producer has closed and everything is delivered. What
-/// was not written when it ends goes to the next consumer.
+/// program ends when all producers that came have closed and everything is
+/// delivered. What was not written when it ends goes to the next consumer.
 #[derive(Debug, Clone, Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 the producer died (all it sent was \
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 a producer died (all it sent was \
     delivered), 4 nothing moved for --timeout.\nExample: seq 1000 | producer numbers & consumer numbers"
 )]
 pub struct Arguments {
@@ -45,26 +50,42 @@ pub struct Arguments {
     )]
     output: Option<PathBuf>,
 
-    /// Go on after the producer has closed or died, until a signal comes
+    /// Go on after all producers have closed or died, until a signal comes
     #[arg(long)]
     follow: bool,
+
+    /// End only after so many producers have closed or died [default: 1]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..),
+        long_help = "End only after so many producers have closed or died [default: 1].\n\
+        Those count that came since the last end, one that is started again anew. The ring remembers the \
+        count: a consumer that was killed is started again with the same N."
+    )]
+    expect: Option<u64>,
 
     /// End after this many messages; the next consumer goes on behind them
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 
     /// Check messages of `producer --generate` instead of writing them, and
-    /// print a line with what is wrong to stderr
+    /// print a line a producer with what is wrong to stderr
     #[arg(long, conflicts_with = "framing")]
     verify: bool,
+
+    /// Print a line to stderr for each gap that `producer --on-full drop` left;
+    /// else the end tells how many messages were dropped
+    #[arg(long)]
+    report_gaps: bool,
 }
 
-/// Output is written when there is so much of it, or nothing more to read.
-const WRITE_BYTES: usize = 256 << 10;
 /// At an empty ring, look so many times more before writing what there is: a
 /// producer that is at it sends the next message within a microsecond or two,
 /// and one write for many messages is much cheaper.
 const LOOKS_BEFORE_WRITING: u32 = 500;
+/// How often producers are asked for while messages keep coming.
+const CHECK_PERIOD: Duration = Duration::from_secs(1);
 
 /// Runs the program.
 ///
@@ -73,7 +94,7 @@ const LOOKS_BEFORE_WRITING: u32 = 500;
 pub fn consume(arguments: Arguments) -> Result<(), Exit> {
     let path = arguments.common.path()?;
     let mut target = match arguments.verify {
-        true => Target::Check(Tally::default()),
+        true => Target::Check(Check::default()),
         false => Target::Write {
             output: Output::open(arguments.output.as_ref(), &path)?,
             framing: arguments.framed.framing,
@@ -90,33 +111,29 @@ pub fn consume(arguments: Arguments) -> Result<(), Exit> {
             target.start(&mut consumer)?;
             Ok((consumer, records, region.capacity()))
         })?;
-    info!("attached to {}, next message is {}", path.display(), consumer.sequence());
+    info!("attached to {}", path.display());
     consumer.set_wait(arguments.region.wait.into());
     consumer.set_interrupt(stop.flag());
+    if let Some(count) = arguments.expect {
+        consumer.expect_streams(count);
+    }
 
-    let commit_bytes = capacity / 4;
-    let mut session = Session { consumer, target, records, commit_bytes, left: arguments.count };
+    let mut session = Session {
+        consumer,
+        delivery: Delivery { target, records, left: arguments.count },
+        losses: Losses::new(arguments.report_gaps),
+        commit_bytes: capacity / 4,
+        next_check: Instant::now() + CHECK_PERIOD,
+    };
     let ended = match session.run(&arguments, &stop) {
         Err(Failure::ReaderGone) => return Ok(()),
         Err(Failure::Exit(exit)) => Err(exit),
-        Ok(ended) => Ok(ended),
+        Ok(()) => Ok(()),
     };
-    session.target.finish()?;
-    match ended? {
-        Ended::Done => Ok(()),
-        Ended::Died(producer) => Err(Exit::died(died(producer.as_ref()))),
-    }
-}
-
-fn died(producer: Option<&Owner>) -> String {
-    let who = producer.map_or_else(|| "it has not said who it was".to_owned(), ToString::to_string);
-    format!("the producer died without closing: {who}; everything it sent was delivered")
-}
-
-/// How a session came to its end.
-enum Ended {
-    Done,
-    Died(Option<Owner>),
+    session.losses.tell_drops();
+    session.delivery.target.finish()?;
+    ended?;
+    session.losses.finish()
 }
 
 /// Why a session broke off.
@@ -134,161 +151,139 @@ impl<E: Into<Exit>> From<E> for Failure {
 
 struct Session {
     consumer: Consumer,
+    delivery: Delivery,
+    losses: Losses,
+    /// Give room back to the producers at the latest when so much is read.
+    commit_bytes: u64,
+    /// When to ask for the producers again.
+    next_check: Instant,
+}
+
+/// Where messages go.
+struct Delivery {
     target: Target,
     /// The messages are records: their payload is what counts.
     records: bool,
-    /// Give room back to the producer at the latest when so much is read.
-    commit_bytes: u64,
     /// Messages that are still to be taken, if they are counted.
     left: Option<u64>,
 }
 
+/// What a look at the ring came to.
+enum Next {
+    /// A message, or a gap.
+    Taken,
+    Nothing,
+    Died,
+    End,
+    Interrupted,
+}
+
 impl Session {
-    fn run(&mut self, arguments: &Arguments, stop: &Stop) -> Result<Ended, Failure> {
-        let mut death = None;
-        while self.left != Some(0) && !stop.requested() {
-            let end = match self.next(arguments)? {
-                Next::Message => continue,
+    fn run(&mut self, arguments: &Arguments, stop: &Stop) -> Result<(), Failure> {
+        while self.delivery.left != Some(0) && !stop.requested() {
+            match self.next(arguments)? {
+                Next::Taken | Next::Nothing => {}
                 Next::Interrupted => break,
-                Next::End(end) => end,
-            };
-            self.commit()?;
-            match (end, arguments.follow) {
-                (End::Closed, false) => return Ok(Ended::Done),
-                (End::Died { producer }, false) => return Ok(Ended::Died(producer)),
-                (End::Closed, true) => info!("the producer closed; waiting for the next one"),
-                (End::Died { producer }, true) => {
-                    warn!("{}", died(producer.as_ref()));
-                    death = Some(producer);
+                Next::Died => self.commit()?,
+                Next::End => {
+                    self.commit()?;
+                    if !arguments.follow {
+                        return Ok(());
+                    }
+                    info!("all producers have ended; waiting for the next one");
                 }
             }
         }
-        self.commit()?;
-        Ok(death.map_or(Ended::Done, Ended::Died))
+        self.commit()
     }
 
     /// Takes one message, or finds out why there is none.
     fn next(&mut self, arguments: &Arguments) -> Result<Next, Failure> {
         for _ in 0..LOOKS_BEFORE_WRITING {
-            let found = match self.consumer.try_read() {
-                Ok(found) => found,
-                Err(e) => {
-                    // What was read before is good, and nobody else will read it.
-                    self.commit()?;
-                    return Err(e.into());
-                }
-            };
-            match found {
-                Read::Message(message) => {
-                    self.target.take(message, self.records)?;
-                    self.left = self.left.map(|left| left - 1);
-                    if self.target.is_full() || self.consumer.uncommitted() >= self.commit_bytes {
-                        self.commit()?;
+            match self.consumer.try_read() {
+                Ok(Read::Empty) => std::hint::spin_loop(),
+                Ok(found) => {
+                    let next = self.delivery.take(found, &mut self.losses)?;
+                    if self.delivery.target.is_full() || self.consumer.uncommitted() >= self.commit_bytes {
+                        self.pass_on()?;
                     }
-                    return Ok(Next::Message);
+                    return Ok(next);
                 }
-                Read::End(end) => return Ok(Next::End(end)),
-                Read::Empty => std::hint::spin_loop(),
+                Err(e) => return self.lose(e),
             }
             if self.consumer.uncommitted() == 0 {
                 break;
             }
         }
-        self.commit()?;
+        self.pass_on()?;
         match self.consumer.read_deadline(arguments.region.deadline()) {
-            Ok(Read::Message(message)) => {
-                self.target.take(message, self.records)?;
-                self.left = self.left.map(|left| left - 1);
-                Ok(Next::Message)
-            }
-            Ok(Read::End(end)) => Ok(Next::End(end)),
-            Ok(Read::Empty) => Ok(Next::Message),
+            Ok(found) => Ok(self.delivery.take(found, &mut self.losses)?),
             Err(ReadError::Interrupted) => Ok(Next::Interrupted),
             Err(ReadError::TimedOut) => Err(Exit::timeout("no message came for --timeout").into()),
-            Err(e) => Err(e.into()),
+            Err(e) => self.lose(e),
         }
     }
 
     /// Writes what was read, and only then commits it.
     fn commit(&mut self) -> Result<(), Failure> {
-        self.target.write()?;
-        match self.target.position() {
+        self.delivery.target.write()?;
+        match self.delivery.target.position() {
             Some(position) => self.consumer.commit_at(position),
             None => self.consumer.commit(),
         }
         Ok(())
     }
-}
 
-enum Next {
-    Message,
-    End(End),
-    Interrupted,
-}
-
-/// What becomes of the messages.
-enum Target {
-    Write { output: Output, framing: Framing, pending: Vec<u8> },
-    Check(Tally),
-}
-
-impl Target {
-    fn position(&self) -> Option<u64> {
-        match self {
-            Target::Write { output, .. } => output.position(),
-            Target::Check(_) => None,
+    /// Commits; and now and then asks for the producers, since a `try_read`
+    /// never does so.
+    fn pass_on(&mut self) -> Result<(), Failure> {
+        self.commit()?;
+        let now = Instant::now();
+        if now < self.next_check {
+            return Ok(());
+        }
+        self.next_check = now + CHECK_PERIOD;
+        match self.consumer.check_producers() {
+            // What is there comes first: the read says it when nothing comes.
+            Ok(_) | Err(ReadError::Removed) => Ok(()),
+            Err(e) => self.lose(e).map(drop),
         }
     }
 
-    fn start(&mut self, consumer: &mut Consumer) -> anyhow::Result<()> {
-        match self {
-            Target::Write { output, .. } => output.start(consumer),
-            Target::Check(_) => Ok(()),
+    /// After an error: of one lane, the others go on.
+    fn lose(&mut self, e: ReadError) -> Result<Next, Failure> {
+        // What was read before is good, and nobody else will read it.
+        self.commit()?;
+        match e {
+            ReadError::Damaged(damage) if self.losses.damaged(damage) => Ok(Next::Nothing),
+            e => Err(e.into()),
         }
     }
+}
 
-    fn take(&mut self, message: Message<'_>, records: bool) -> Result<(), Exit> {
-        let record;
-        let payload = if records {
-            let broken = |e| anyhow::anyhow!("message {}: {e}", message.sequence);
-            record = RecordCodec::decode(message.payload).map_err(broken)?;
-            &record.payload
-        } else {
-            message.payload
-        };
-        match self {
-            Target::Write { framing, pending, .. } => {
-                framing.append(payload, message.flags.contains(Flags::UNTERMINATED), pending);
+impl Delivery {
+    #[inline]
+    fn take(&mut self, found: Read<'_>, losses: &mut Losses) -> Result<Next, Exit> {
+        match found {
+            Read::Message(message) => {
+                self.target.take(message, self.records)?;
+                self.left = self.left.map(|left| left - 1);
+                Ok(Next::Taken)
             }
-            Target::Check(tally) => tally.take(message.sequence, payload),
-        }
-        Ok(())
-    }
-
-    fn is_full(&self) -> bool {
-        matches!(self, Target::Write { pending, .. } if pending.len() >= WRITE_BYTES)
-    }
-
-    fn write(&mut self) -> Result<(), Failure> {
-        if let Target::Write { output, pending, .. } = self
-            && !pending.is_empty()
-        {
-            output.write(pending).map_err(|e| match is_broken_pipe(&e) {
-                true => Failure::ReaderGone,
-                false => anyhow::Error::new(e).context("cannot write the output").into(),
-            })?;
-            pending.clear();
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<(), Exit> {
-        match self {
-            Target::Check(tally) => {
-                say(&format!("verify: producer=lane0 {tally}"));
-                if tally.is_clean() { Ok(()) } else { Err(anyhow::anyhow!("the stream is not whole").into()) }
+            Read::Gap(gap) => {
+                self.target.skip(gap.lane, gap.name, gap.sequence, gap.count);
+                losses.gap(&gap);
+                Ok(Next::Taken)
             }
-            Target::Write { .. } => Ok(()),
+            Read::Died(death) => {
+                if death.dropped > 0 {
+                    self.target.skip(death.lane, death.name.as_deref(), death.sequence, death.dropped);
+                }
+                losses.died(death);
+                Ok(Next::Died)
+            }
+            Read::End => Ok(Next::End),
+            Read::Empty => Ok(Next::Nothing),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use shmring::{CreateError, NameError, OpenError};
+use shmring::{AttachError, CreateError, NameError, OpenError};
 use tracing_subscriber::EnvFilter;
 
 use crate::options::Verbosity;
@@ -47,7 +47,8 @@ impl<E: Into<anyhow::Error>> From<E> for Exit {
             _ => reason.downcast_ref::<CreateError>().is_some_and(impossible),
         };
         let malformed = matches!(reason.downcast_ref::<NameError>(), Some(NameError::Malformed { .. }));
-        Exit { code: if usage || malformed { 2 } else { 1 }, reason }
+        let misnamed = matches!(reason.downcast_ref::<AttachError>(), Some(AttachError::Name { .. }));
+        Exit { code: if usage || malformed || misnamed { 2 } else { 1 }, reason }
     }
 }
 

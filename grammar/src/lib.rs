@@ -17,7 +17,7 @@ pub use exit::{Exit, run, say};
 pub use file_id::file_words;
 pub use frame::Framing;
 pub use input::{Input, InputError, Step};
-pub use options::{Common, Framed, RegionFlags, Verbosity, WaitFlag};
+pub use options::{Common, Framed, LaneFlags, RegionFlags, Verbosity, WaitFlag};
 pub use output::{Output, is_broken_pipe};
 pub use pattern::{MIN_SIZE, Pattern, Tally};
 pub use record::{Record, RecordCodec, max_payload, open_codec, record_schema};

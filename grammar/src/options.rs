@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use shmring::{AttachError, NameError, Region, RegionOptions, Wait};
+use shmring::{AttachError, NameError, Order, Region, RegionOptions, Wait};
 
 use crate::frame::Framing;
 use crate::units::{parse_duration, parse_size};
@@ -105,6 +105,41 @@ impl RegionFlags {
     /// When to give up, if nothing moves from now on.
     pub fn deadline(&self) -> Option<Instant> {
         self.timeout.and_then(|t| Instant::now().checked_add(t))
+    }
+}
+
+/// What a ring that is created is like for its producers.
+#[derive(Debug, Clone, Args)]
+pub struct LaneFlags {
+    /// How many producers a new ring takes at a time, from 1 to 1024 [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    max_producers: Option<u32>,
+
+    /// How a new ring orders messages of different producers [default: fifo]
+    #[arg(long, value_enum)]
+    order: Option<OrderFlag>,
+}
+
+/// The values of `--order`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OrderFlag {
+    /// Each producer's in the order it sent them
+    Fifo,
+    /// All in the order of their sends: costs more
+    Total,
+}
+
+impl LaneFlags {
+    /// The options with what was asked for.
+    pub fn apply(&self, mut options: RegionOptions) -> RegionOptions {
+        if let Some(count) = self.max_producers {
+            options = options.max_producers(count);
+        }
+        match self.order {
+            None => options,
+            Some(OrderFlag::Fifo) => options.order(Order::Fifo),
+            Some(OrderFlag::Total) => options.order(Order::Total),
+        }
     }
 }
 

@@ -74,6 +74,22 @@ impl Tally {
         }
     }
 
+    /// Takes note that `count` messages from this sequence on were dropped:
+    /// those that were not told before are missing.
+    pub fn skip(&mut self, sequence: u64, count: u64) {
+        let expected = self.expected.unwrap_or(sequence);
+        let after = sequence.wrapping_add(count);
+        if let ahead @ 0.. = after.wrapping_sub(expected) as i64 {
+            self.missing += ahead as u64;
+            self.expected = Some(after);
+        }
+    }
+
+    /// A tally of what comes behind.
+    pub fn next(&self) -> Tally {
+        Tally { expected: self.expected, ..Tally::default() }
+    }
+
     /// True if nothing is wrong.
     pub fn is_clean(&self) -> bool {
         (self.missing, self.duplicated, self.corrupt) == (0, 0, 0)
@@ -110,5 +126,20 @@ mod tests {
             tally.take(11, b"");
             assert_eq!(tally.corrupt, size as u64 + 2);
         }
+    }
+
+    #[test]
+    fn what_was_dropped_is_missing_once() {
+        let mut pattern = Pattern::new(MIN_SIZE);
+        let mut tally = Tally::default();
+        tally.skip(3, 2);
+        tally.take(5, pattern.message(5));
+        // Told at a death, and again with what its successor dropped.
+        tally.skip(6, 3);
+        tally.skip(6, 5);
+        tally.take(11, pattern.message(11));
+        // Lost before the gap.
+        tally.skip(13, 1);
+        assert_eq!(tally.to_string(), "messages=2 missing=9 duplicated=0 corrupt=0");
     }
 }

@@ -5,22 +5,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
 use shmring::codec::Codec;
-use shmring::{AttachError, Batch, Flags, Producer, Region, RegionOptions, SendError, StreamId};
-use shmring_grammar::{
-    Common, Exit, Framed, Input, MIN_SIZE, Pattern, Ready, Record, RecordCodec, RegionFlags, Step, Stop,
-    file_words, max_payload, open_codec, parse_size, record_schema,
+use shmring::{
+    AttachError, Batch, Cause, Flags, Producer, ProducerOptions, Region, RegionOptions, SendError, StreamId,
 };
-use tracing::info;
+use shmring_grammar::{
+    Common, Exit, Framed, Input, LaneFlags, MIN_SIZE, Pattern, Ready, Record, RecordCodec, RegionFlags, Step,
+    Stop, file_words, max_payload, open_codec, parse_size, record_schema,
+};
+use tracing::{info, warn};
 
 /// Send messages into a ring: each line of stdin, or of a file, is one.
 ///
-/// The ring is created if it is not there; either side may start first. The
-/// program ends when everything is in the ring.
+/// The ring is created if it is not there; either side may start first, and
+/// several producers may send at a time. The program ends when everything is in
+/// the ring.
 #[derive(Debug, Clone, Parser)]
 #[command(
     version,
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 4 nothing moved for --timeout.\n\
-    Example: seq 1000 | producer numbers & consumer numbers"
+    Example: seq 1000 | producer numbers & consumer numbers\n\
+    Several: producer log --name a <A & producer log --name b <B & consumer log --expect 2"
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -29,21 +33,33 @@ pub struct Arguments {
     #[command(flatten)]
     region: RegionFlags,
     #[command(flatten)]
+    lanes: LaneFlags,
+    #[command(flatten)]
     framed: Framed,
+
+    /// Who this producer is; goes on where the last one of this name stopped
+    #[arg(
+        long,
+        value_name = "NAME",
+        long_help = "Who this producer is: up to 32 letters, digits, '.', '_' and '-'. The consumer is told, \
+        and messages are numbered on where the last producer of this name stopped. One at a time has a name, \
+        and the ring keeps a place for it for ever."
+    )]
+    name: Option<String>,
 
     /// Read this file instead of stdin ('-' is stdin)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["generate", "size"])]
     input: Option<PathBuf>,
 
-    /// Go on in the input where the last producer of this ring stopped
+    /// Go on in the input where the last producer of this name stopped
     #[arg(
         long,
         requires = "input",
         conflicts_with = "generate",
-        long_help = "Go on in the input where the last producer of this ring stopped, also if it was \
+        long_help = "Go on in the input where the last producer of this --name stopped, also if it was \
         killed: every message is sent exactly once. The ring remembers the input, which must be a regular \
-        file; another one needs another ring. What was added to it meanwhile is sent, what was changed \
-        before is not noticed."
+        file; another one needs another name, and one input of a ring may be without. What was added to it \
+        meanwhile is sent, what was changed before is not noticed."
     )]
     resume: bool,
 
@@ -70,6 +86,8 @@ enum OnFull {
     Block,
     /// Fail
     Fail,
+    /// Drop the new message, with --timeout once it has waited that long
+    Drop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -90,11 +108,27 @@ fn pattern_size(text: &str) -> Result<usize, String> {
 
 impl Arguments {
     fn options(&self) -> RegionOptions {
+        let options = self.lanes.apply(RegionOptions::new());
         match self.codec {
-            None => RegionOptions::new(),
-            Some(CodecFlag::Bytes) => RegionOptions::new().codec(shmring::CodecId::BYTES),
-            Some(CodecFlag::Bincode) => RegionOptions::new().codec(RecordCodec::ID).schema(record_schema()),
+            None => options,
+            Some(CodecFlag::Bytes) => options.codec(shmring::CodecId::BYTES),
+            Some(CodecFlag::Bincode) => options.codec(RecordCodec::ID).schema(record_schema()),
         }
+    }
+
+    /// Who this producer is, as far as its command line says.
+    fn producer(&self) -> Result<ProducerOptions, Exit> {
+        if self.resume && self.on_full == OnFull::Drop {
+            return Err(Exit::usage(
+                "--resume sends every message, so it does not go with --on-full drop; leave one of them out",
+            ));
+        }
+        let mut options = ProducerOptions::new();
+        if let Some(name) = &self.name {
+            options = options.name(name);
+        }
+        options.check()?;
+        Ok(options)
     }
 }
 
@@ -107,6 +141,7 @@ const BATCH_BYTES: u64 = 8 << 10;
 /// What it failed with, and the exit code for that. The ring then learns that
 /// its producer died.
 pub fn produce(arguments: Arguments) -> Result<(), Exit> {
+    let mut options = arguments.producer()?;
     let stop = Stop::install()?;
     let input = match arguments.generate {
         Some(_) => None,
@@ -119,6 +154,7 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
                     "--resume needs an --input that is a regular file: nothing else can be read from its middle",
                 )
             })?;
+            options = options.source(id);
             Some((path.as_path(), id))
         }
         _ => None,
@@ -130,14 +166,15 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
             let max = max_payload(region, records);
             match arguments.size {
                 Some(len) if len > max => Err(SendError::TooLarge { len, max }.into()),
-                _ => Ok((attach(region, source, records)?, records, max)),
+                _ => Ok((attach(&arguments, region, &options, source, records)?, records, max)),
             }
         })?;
     info!("attached to {}, next message is {}", path.display(), producer.sequence());
     producer.set_wait(arguments.region.wait.into());
     producer.set_interrupt(stop.flag());
 
-    let mut sender = Sender { records, encoded: Vec::new(), arguments: &arguments, stop: &stop, sent: 0 };
+    let mut sender =
+        Sender { records, encoded: Vec::new(), arguments: &arguments, stop: &stop, sent: 0, dropped: 0 };
     let sent = match input {
         Some(mut input) => {
             input.set_max_len(max_payload);
@@ -149,6 +186,9 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
         }
         None => sender.generate(&mut producer),
     };
+    if sender.dropped > 0 {
+        warn!("dropped {} messages because the ring was full; sent {}", sender.dropped, sender.sent);
+    }
     match sent {
         Ok(()) => {
             info!("sent {} messages", sender.sent);
@@ -162,36 +202,45 @@ pub fn produce(arguments: Arguments) -> Result<(), Exit> {
     }
 }
 
-/// `source`: the input that alone fills the ring.
-fn attach(region: &Region, source: Option<(&Path, StreamId)>, records: bool) -> anyhow::Result<Producer> {
-    match source {
-        Some(_) if records => anyhow::bail!(
+/// `source`: the input that this producer alone sends.
+fn attach(
+    arguments: &Arguments,
+    region: &Region,
+    options: &ProducerOptions,
+    source: Option<(&Path, StreamId)>,
+    records: bool,
+) -> anyhow::Result<Producer> {
+    if source.is_some() && records {
+        anyhow::bail!(
             "--resume needs a ring of plain bytes, and the messages of {} are records (--codec bincode)",
             region.path().display()
-        ),
-        Some((path, id)) => region.resume_producer(id).map_err(|e| match e {
-            AttachError::OtherSource { bound, .. } => other_input(path, id, bound),
-            e => e.into(),
-        }),
-        None => Ok(region.producer()?),
+        );
     }
+    region.producer_with(options).map_err(|e| match (e, source, &arguments.name) {
+        (AttachError::OtherSource { bound, .. }, Some((path, id)), name) => {
+            other_input(path, name.as_deref(), id, bound)
+        }
+        (e @ AttachError::Busy { .. }, _, Some(name)) => anyhow::anyhow!("the name {name} is in use: {e}"),
+        (e, ..) => e.into(),
+    })
 }
 
 /// Why the ring does not go on with this input.
-fn other_input(input: &Path, asked: StreamId, bound: Option<StreamId>) -> anyhow::Error {
-    let (path, asked_words) = (input.display(), file_words(&asked));
+fn other_input(path: &Path, name: Option<&str>, asked: StreamId, bound: Option<StreamId>) -> anyhow::Error {
+    let (path, asked_words) = (path.display(), file_words(&asked));
+    let used = name.map_or_else(|| "the ring".to_owned(), |name| format!("the name {name}"));
     match bound {
         Some(bound) if bound.0[..3] == asked.0[..3] => {
-            anyhow::anyhow!("the ring was filled from {path} in another framing; use the same --framing")
+            anyhow::anyhow!("{used} was used for {path} in another framing; use the same --framing")
         }
         Some(bound) => anyhow::anyhow!(
-            "the ring was filled from another file ({}) than {path} is now ({asked_words}); use a ring of its \
-             own for each. A file that was removed, or saved anew by an editor, is another one",
+            "{used} was used for another file ({}) than {path} is now ({asked_words}); give each input a --name of \
+             its own. A file that was removed, or saved anew by an editor, is another one",
             file_words(&bound)
         ),
         None => anyhow::anyhow!(
-            "the ring was used without --resume, so nobody knows what of {path} ({asked_words}) is in it; use a \
-             ring of its own for it"
+            "{used} was used without --resume, so nobody knows what of {path} ({asked_words}) is in it; give each \
+             input a --name of its own"
         ),
     }
 }
@@ -203,6 +252,7 @@ struct Sender<'a> {
     arguments: &'a Arguments,
     stop: &'a Stop,
     sent: u64,
+    dropped: u64,
 }
 
 /// Where messages come from.
@@ -275,6 +325,7 @@ impl Sender<'_> {
         first: u64,
         messages: &mut impl Messages,
     ) -> Result<Filled, Exit> {
+        let waits = self.waits();
         let mut sequence = first;
         let mut bytes = 0;
         while bytes < BATCH_BYTES {
@@ -282,21 +333,41 @@ impl Sender<'_> {
             let payload = if self.records { wrap(sequence, payload, &mut self.encoded)? } else { payload };
             bytes += payload.len() as u64 + 8;
             let mut pushed = batch.try_push_with(payload, flags);
-            if pushed == Err(SendError::Full) && self.arguments.on_full == OnFull::Block {
+            if pushed == Err(SendError::Full) && waits {
                 pushed = batch.push(payload, flags, self.arguments.region.deadline());
             }
-            if pushed == Err(SendError::Interrupted) {
-                return Ok(Filled::AllThereIs);
+            match pushed {
+                Ok(()) => self.sent += 1,
+                Err(SendError::Interrupted) => return Ok(Filled::AllThereIs),
+                Err(e) => {
+                    let cause = self.drops(e)?;
+                    batch.drop_message(cause)?;
+                    self.dropped += 1;
+                }
             }
-            pushed.map_err(|e| match e {
-                SendError::Full => full(self.sent),
-                SendError::TimedOut => Exit::timeout("the ring stayed full for --timeout"),
-                e => e.into(),
-            })?;
             sequence = sequence.wrapping_add(1);
-            self.sent += 1;
         }
         Ok(Filled::Enough)
+    }
+
+    /// True if a full ring is waited for.
+    fn waits(&self) -> bool {
+        match self.arguments.on_full {
+            OnFull::Block => true,
+            OnFull::Fail => false,
+            OnFull::Drop => self.arguments.region.timeout.is_some(),
+        }
+    }
+
+    /// For what a message that was not sent is dropped, if it is.
+    fn drops(&self, e: SendError) -> Result<Cause, Exit> {
+        match (e, self.arguments.on_full) {
+            (SendError::Full, OnFull::Drop) => Ok(Cause::Full),
+            (SendError::TimedOut, OnFull::Drop) => Ok(Cause::Deadline),
+            (SendError::Full, _) => Err(full(self.sent)),
+            (SendError::TimedOut, _) => Err(Exit::timeout("the ring stayed full for --timeout")),
+            (e, _) => Err(e.into()),
+        }
     }
 }
 

@@ -85,8 +85,8 @@ pub(crate) fn echo(arguments: &EchoArguments) -> Result<(), Exit> {
     loop {
         match from.read()? {
             Read::Message(message) => to.send(message.payload)?,
-            Read::End(_) => break,
-            Read::Empty => {}
+            Read::End => break,
+            _ => {}
         }
         from.commit();
     }
