@@ -2,6 +2,7 @@
 //! programs that are never stale, children that never outlive their test, and
 //! a deadline on every wait.
 
+pub mod board;
 mod child;
 mod descriptor;
 mod lab;
@@ -18,7 +19,7 @@ use std::io::Write;
 pub use child::{Child, DEADLINE, Done};
 pub use descriptor::{hand_over, receive};
 pub use lab::Lab;
-pub use numbers::{expect_end, expect_message, message, read_numbers, send_numbers};
+pub use numbers::{expect_death, expect_end, expect_message, message, read_numbers, send_numbers};
 pub use place::{on_tmpfs, until_asleep};
 pub use programs::{Program, program};
 pub use random::Random;

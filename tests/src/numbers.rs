@@ -1,6 +1,6 @@
 //! Messages with numbers, for handles in two processes.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use shmring::{Consumer, Producer, Read};
 
 use crate::DEADLINE;
@@ -36,11 +36,18 @@ pub fn expect_message(consumer: &mut Consumer, sequence: u64, payload: &[u8]) ->
     Ok(())
 }
 
-/// Reads the end of a stream; fails unless it begins with `end` in words.
-pub fn expect_end(consumer: &mut Consumer, end: &str) -> Result<()> {
+/// Reads and commits the end of all streams; fails on anything else.
+pub fn expect_end(consumer: &mut Consumer) -> Result<()> {
     let found = consumer.read_timeout(DEADLINE)?;
-    let same = matches!(&found, Read::End(e) if format!("{e:?}").starts_with(end));
-    ensure!(same, "instead of {end}: {found:?}");
+    ensure!(found == Read::End, "instead of the end: {found:?}");
     consumer.commit();
     Ok(())
+}
+
+/// Reads that the producer with this process id died; fails on anything else.
+pub fn expect_death(consumer: &mut Consumer, pid: i32) -> Result<()> {
+    match consumer.read_timeout(DEADLINE)? {
+        Read::Died(death) if death.producer.as_ref().is_some_and(|p| p.pid == pid as u64) => Ok(()),
+        found => bail!("instead of the death of {pid}: {found:?}"),
+    }
 }

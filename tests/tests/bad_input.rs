@@ -2,12 +2,14 @@
 //! exit code, no change to what is not ours, and nothing left behind.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use shmring::Status;
 use tests::{Child, Lab, Program, Program::*, is_root, program, skipped};
 
 /// The commands that open a region, and their flags.
@@ -73,8 +75,8 @@ fn regions_that_cannot_be_used() {
     let mut damaged = good.clone();
     damaged[0x60] ^= 1;
     refused(&lab, &lab.file("damaged", &damaged), &["damaged", "check sum"]);
-    refused(&lab, &lab.file("cut", &good[..good.len() - 1]), &["truncated", "131072", "131071"]);
-    refused(&lab, &lab.file("long", &[&good[..], b"x"].concat()), &["131073"]);
+    refused(&lab, &lab.file("cut", &good[..good.len() - 1]), &["truncated", "1114112", "1114111"]);
+    refused(&lab, &lab.file("long", &[&good[..], b"x"].concat()), &["1114113"]);
 }
 
 #[test]
@@ -185,15 +187,15 @@ fn inputs_and_outputs_that_cannot_be_used() {
 #[test]
 fn a_message_that_is_too_large() {
     let lab = Lab::new();
-    let text = [b"fits\n".as_slice(), &[b'x'; 65497], b"\nafter\n"].concat();
+    let text = [b"fits\n".as_slice(), &[b'x'; 65481], b"\nafter\n"].concat();
     let done = lab.run(Producer, &["ring", "--capacity", "64KiB"], &text).expect(1);
-    for word in ["message 2", "65497", "at most 65496", "--capacity"] {
+    for word in ["message 2", "65481", "at most 65480", "--capacity"] {
         assert!(done.stderr.contains(word), "no {word:?} in: {}", done.stderr);
     }
     // What came before it arrives, and that the producer failed is known.
     assert_eq!(lab.run(Consumer, &["ring"], b"").expect(3).stdout, b"fits\n");
-    let done = lab.run(Producer, &["ring", "--generate", "1", "--size", "65497"], b"").expect(1);
-    assert!(done.stderr.contains("at most 65496"), "{}", done.stderr);
+    let done = lab.run(Producer, &["ring", "--generate", "1", "--size", "65481"], b"").expect(1);
+    assert!(done.stderr.contains("at most 65480"), "{}", done.stderr);
 }
 
 #[test]
@@ -212,6 +214,15 @@ fn command_lines_that_ask_for_the_impossible() {
         (Producer, &["ring", "--framing", "raw:0"]),
         (Producer, &["ring", "--framing", "raw:"]),
         (Producer, &["ring", "--on-full", "explode"]),
+        (Producer, &["ring", "--on-full", "drop", "--resume", "--input", "/dev/null"]),
+        (Producer, &["ring", "--max-producers", "0"]),
+        (Producer, &["ring", "--max-producers", "1025"]),
+        (Producer, &["ring", "--max-producers", "many"]),
+        (Producer, &["ring", "--order", "alphabetical"]),
+        (Producer, &["ring", "--name", ""]),
+        (Producer, &["ring", "--name", "a b"]),
+        (Producer, &["ring", "--name", ".a"]),
+        (Producer, &["ring", "--name", "123456789012345678901234567890123"]),
         (Producer, &["ring", "--wait", "patiently"]),
         (Producer, &["ring", "--timeout", "5"]),
         (Producer, &["ring", "--codec", "morse"]),
@@ -222,12 +233,18 @@ fn command_lines_that_ask_for_the_impossible() {
         (Producer, &["a b"]),
         (Producer, &["-"]),
         (Consumer, &["ring", "--count", "-1"]),
+        (Consumer, &["ring", "--expect", "0"]),
+        (Consumer, &["ring", "--expect", "all"]),
+        (Consumer, &["ring", "--max-producers", "2"]),
         (Consumer, &["ring", "--verify", "--output", "x"]),
         (Consumer, &["ring", "--capacity", "0"]),
         (Shmring, &[]),
         (Shmring, &["explode"]),
         (Shmring, &["create", "ring", "--capacity", "0"]),
         (Shmring, &["create", "ring", "--align", "7"]),
+        (Shmring, &["create", "ring", "--max-producers", "0"]),
+        (Shmring, &["create", "ring", "--max-producers", "2000"]),
+        (Shmring, &["create", "ring", "--order", "none"]),
         (Shmring, &["create"]),
         (Shmring, &["rm", ".."]),
     ];
@@ -247,6 +264,14 @@ fn an_option_that_the_region_does_not_have() {
         let done = lab.run(which, &["ring", "--capacity", "1MiB"], b"").expect(1);
         assert!(done.stderr.contains("2097152") && done.stderr.contains("1048576"), "{}", done.stderr);
     }
+    for (option, value, words) in [
+        ("--max-producers", "3", ["maximum of producers 16", "3 was asked for"]),
+        ("--order", "total", ["order fifo", "total was asked for"]),
+    ] {
+        let done = lab.run(Producer, &["ring", option, value], b"").expect(1);
+        assert!(words.iter().all(|word| done.stderr.contains(word)), "{}", done.stderr);
+    }
+    lab.run(Producer, &["ring", "--max-producers", "16", "--order", "fifo"], b"").expect(0);
     let again = lab.run(Shmring, &["create", "ring"], b"").expect(1);
     assert!(again.stderr.contains("exists already"), "{}", again.stderr);
 }
@@ -293,7 +318,7 @@ fn a_limit_on_the_size_of_files() {
     let mut command = lab.prepared("sh".as_ref());
     command.args(["-c", "ulimit -f 10; exec \"$0\" ring </dev/null"]).arg(program(Producer));
     let done = Child::start(&mut command).finish().expect(1);
-    assert!(done.stderr.contains("1114112 bytes") && done.stderr.contains("ulimit -f"), "{}", done.stderr);
+    assert!(done.stderr.contains("16842752 bytes") && done.stderr.contains("ulimit -f"), "{}", done.stderr);
     assert!(!lab.ring("ring").exists());
 }
 
@@ -314,7 +339,31 @@ fn what_came_before_damage_is_delivered() {
     file.write_all_at(&u64::MAX.to_le_bytes(), 0x10000 + 2 * 16).unwrap();
     let done = lab.run(Consumer, &["ring"], b"").expect(1);
     assert_eq!(done.stdout, b"one\ntwo\n");
-    assert!(done.stderr.contains("lane 0") && done.stderr.contains("damaged"), "{}", done.stderr);
+    let last = done.stderr.lines().last().unwrap();
+    assert!(last.contains("lane 0") && last.matches("that no producer writes").count() == 1, "{last}");
     // Once, not again by the next one.
     assert_eq!(lab.run(Consumer, &["ring"], b"").expect(1).stdout, b"");
+}
+
+#[test]
+fn a_damaged_lane_leaves_the_others_alone() {
+    let lab = Lab::new();
+    for (name, text) in [("bad", "one\ntwo\n"), ("good", "three\nfour\n")] {
+        lab.run(Producer, &["ring", "--name", name], text.as_bytes()).expect(0);
+    }
+    let file = fs::File::options().write(true).open(lab.ring("ring")).unwrap();
+    let first = Status::of(lab.ring("ring")).unwrap().file_len - 16 * (1 << 20);
+    file.write_all_at(&u64::MAX.to_le_bytes(), first).unwrap();
+    let mut consumer = lab.start(Consumer, &["ring"]);
+    let mut out = BufReader::new(consumer.stdout());
+    let mut line = String::new();
+    while !line.ends_with("four\n") {
+        assert!(out.read_line(&mut line).unwrap() > 0, "{line}");
+    }
+    let done = consumer.finish().expect(1);
+    assert_eq!(line, "three\nfour\n");
+    assert!(done.stderr.contains("lane 0") && done.stderr.contains("go on"), "{}", done.stderr);
+    // The lane stays as it is; the other one can be used.
+    lab.run(Producer, &["ring", "--name", "good"], b"five\n").expect(0);
+    assert_eq!(lab.run(Consumer, &["ring"], b"").expect(1).stdout, b"five\n");
 }

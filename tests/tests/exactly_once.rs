@@ -12,6 +12,8 @@ use tests::{Child, Lab, Program::*, Random};
 const KILLS: [usize; 2] = [100, 30];
 /// Bytes of the input: more than fifty rings.
 const INPUT: usize = 16 << 20;
+/// Bytes of the input of each of many producers.
+const MANY_INPUT: usize = 4 << 20;
 const RING: &str = "64KiB";
 
 /// Lines of all lengths, many of them empty, of any bytes but the newline.
@@ -134,6 +136,136 @@ fn kills_at_random_moments_leave_no_trace_in_the_file() {
     }
 }
 
+/// Four producers with names, and one consumer.
+struct Many<'a> {
+    lab: &'a Lab,
+    ring: String,
+    inputs: &'a [PathBuf],
+    output: PathBuf,
+    producers: Vec<Child>,
+    consumer: Child,
+}
+
+impl Many<'_> {
+    fn start<'a>(lab: &'a Lab, number: usize, inputs: &'a [PathBuf]) -> Many<'a> {
+        let ring = format!("many{number}");
+        let output = lab.path(&format!("all{number}"));
+        let producers = (0..inputs.len()).map(|who| named(lab, &ring, who, &inputs[who])).collect();
+        let consumer = consumer(lab, &ring, &output);
+        Many { lab, ring, inputs, output, producers, consumer }
+    }
+
+    fn are_running(&mut self) -> bool {
+        self.producers.iter_mut().all(Child::is_running) && self.consumer.is_running()
+    }
+
+    /// Lets all get on by a random number of messages; false if one ended.
+    fn all_get_on(&mut self, random: &mut Random) -> bool {
+        let path = self.lab.ring(&self.ring);
+        let committed = || Status::of(&path).unwrap().lanes.iter().map(|lane| lane.committed).sum::<u64>();
+        let enough = committed() + random.among(0..3000);
+        while committed() < enough && self.are_running() {
+            std::hint::spin_loop();
+        }
+        self.are_running()
+    }
+
+    /// Kills them all, then starts them again.
+    fn kill(&mut self, producers: &[usize], consumer: bool) {
+        producers.iter().for_each(|&who| self.producers[who].kill());
+        if consumer {
+            self.consumer.kill();
+            self.consumer = self::consumer(self.lab, &self.ring, &self.output);
+        }
+        for &who in producers {
+            self.producers[who] = named(self.lab, &self.ring, who, &self.inputs[who]);
+        }
+    }
+
+    /// Has the consumer come to its end, and starts the next one. What ends it
+    /// is a producer that has nothing left to send, attaches and closes.
+    fn end_consumer(&mut self) {
+        while self.consumer.is_running() {
+            named(self.lab, &self.ring, 0, &self.inputs[0]).finish().expect(0);
+        }
+        let next = consumer(self.lab, &self.ring, &self.output);
+        let done = std::mem::replace(&mut self.consumer, next).finish();
+        assert!([0, 3].contains(&done.code()), "{done:?}");
+    }
+
+    /// Lets all come to their end. Each producer's lines must be in the output
+    /// once and in order.
+    fn finish(mut self) {
+        while self.producers.iter_mut().any(Child::is_running) {
+            if !self.consumer.is_running() {
+                self.consumer = consumer(self.lab, &self.ring, &self.output);
+            }
+            std::thread::yield_now();
+        }
+        for producer in self.producers.drain(..) {
+            producer.finish().expect(0);
+        }
+        self.end_consumer();
+        // That one may have come to its end before the last message.
+        self.end_consumer();
+        let all = fs::read(&self.output).unwrap();
+        for (who, input) in self.inputs.iter().enumerate() {
+            let own = |line: &&[u8]| line[0] == letter(who);
+            let lines: Vec<u8> =
+                all.split_inclusive(|&b| b == b'\n').filter(own).flatten().copied().collect();
+            assert!(lines == fs::read(input).unwrap(), "not what producer {who} sent");
+        }
+    }
+}
+
+/// What the lines of a producer begin with.
+fn letter(who: usize) -> u8 {
+    b'a' + who as u8
+}
+
+fn named(lab: &Lab, ring: &str, who: usize, input: &Path) -> Child {
+    let name = format!("{}-{who}", letter(who) as char);
+    let mut command = lab.command(Producer);
+    command.args(["-v", ring, "--capacity", RING, "--resume", "--name", &name, "--input"]).arg(input);
+    Child::start(&mut command).wait_for("attached")
+}
+
+#[test]
+fn kills_among_many_producers_leave_no_trace_in_the_file() {
+    let mut random = Random::new("kills_among_many_producers");
+    let lab = Lab::new();
+    let inputs: Vec<PathBuf> = (0..4)
+        .map(|who| {
+            let mut input = Vec::new();
+            for line in lines(&mut random, MANY_INPUT).split_inclusive(|&b| b == b'\n') {
+                input.push(letter(who));
+                input.extend_from_slice(line);
+            }
+            lab.file(&format!("input{who}"), &input)
+        })
+        .collect();
+    let mut kills = [0, 0];
+    for number in 0.. {
+        let mut many = Many::start(&lab, number, &inputs);
+        while many.all_get_on(&mut random) {
+            let one = [random.among(0..4) as usize];
+            let (producers, consumer) = match random.among(0..10) {
+                0 => (&[0, 1, 2, 3][..], true),
+                1..6 => (&one[..], false),
+                6 => (&one[..], true),
+                _ => (&[][..], true),
+            };
+            many.kill(producers, consumer);
+            kills = [kills[0] + producers.len(), kills[1] + consumer as usize];
+        }
+        many.finish();
+        if kills[0] + kills[1] >= KILLS[0] && kills.iter().all(|&k| k >= KILLS[1]) {
+            println!("killed {} producers and {} consumers in {} streams", kills[0], kills[1], number + 1);
+            return;
+        }
+    }
+}
+
 const FRAMINGS: [&str; 4] = ["lines", "nul", "len32", "raw:7"];
 
 /// Sends what there is of the input that was not sent.
@@ -214,11 +346,23 @@ fn a_ring_that_was_filled_otherwise_is_not_gone_on_with() {
     lab.run(Producer, &["used"], b"x\n").expect(0);
     let refused = send(&lab, "used", &input, "lines").expect(1);
     assert!(refused.stderr.contains("used without --resume"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--name"), "{}", refused.stderr);
 
-    // A producer that names no source, in between.
+    // The lane of an input is kept for it; so is that of a name.
     send(&lab, "ring", &input, "lines").expect(0);
-    lab.run(Producer, &["ring"], b"").expect(0);
-    send(&lab, "ring", &input, "lines").expect(1);
+    lab.run(Producer, &["ring"], b"x\n").expect(0);
+    send(&lab, "ring", &input, "lines").expect(0);
+    assert_eq!(sent(&lab, "ring"), 2);
+    let by_name = |name: &str| {
+        let input = input.to_str().unwrap();
+        lab.run(Producer, &["used", "--name", name, "--resume", "--input", input], b"")
+    };
+    by_name("resumed").expect(0);
+    // A producer of that name that names no input, in between.
+    lab.run(Producer, &["used", "--name", "other"], b"x\n").expect(0);
+    let refused = by_name("other").expect(1);
+    assert!(refused.stderr.contains("the name other was used without --resume"), "{}", refused.stderr);
+    by_name("resumed").expect(0);
 
     // Records are not what the input has.
     lab.run(Producer, &["records", "--codec", "bincode"], b"").expect(0);

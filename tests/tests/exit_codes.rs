@@ -49,7 +49,7 @@ fn one_without_a_ring_when_none_is_to_be_made() {
 #[test]
 fn one_for_a_second_producer_or_consumer_and_it_says_who_is_there() {
     let lab = Lab::new();
-    let producer = piped(&lab, &[]);
+    let producer = piped(&lab, &["--max-producers", "1"]);
     let consumer = lab.start(Consumer, &["-v", "ring"]).wait_for("attached");
     for (which, first) in [(Producer, &producer), (Consumer, &consumer)] {
         let done = lab.run(which, &["ring"], b"").expect(1);

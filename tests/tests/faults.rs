@@ -80,6 +80,20 @@ fn a_full_file_system_refuses_the_creation() {
 }
 
 #[test]
+fn a_full_file_system_refuses_a_further_lane() {
+    let lab = Lab::new();
+    // Room for two rings of 1 MiB and what is before them.
+    let mount = "mount -t tmpfs -o size=2500k,mode=0700 none";
+    let then = "exec \"$VICTIM\" mounted/ring";
+    let test = "a_full_file_system_refuses_a_further_lane";
+    let Some(mut user) = mounted(&lab, test, mount, then) else { return };
+    user.must(&["plain", "create", "named 0", "named 1"]);
+    assert_eq!(user.ask("named 2"), "Err(NoSpace { lane: 2, needed: 1048576 })");
+    // Who has one goes on.
+    user.must(&["send 1000000"]);
+}
+
+#[test]
 fn truncated_before_attach() {
     let lab = Lab::new();
     let path = lab.path("ring");
@@ -128,7 +142,7 @@ fn strike_both(lab: &Lab, folder: &Path, expected: &str, strike: impl Fn(&Path))
         } else {
             assert_eq!(waiting.ask("fill 1000"), "Full");
             waiting.tell("send-blocking 1000");
-            until_asleep(&path, 0x2100);
+            until_asleep(&path, 0x2180);
         }
         strike(&path);
         assert_eq!(waiting.answer().unwrap(), format!("Err({expected})"), "{role}");
@@ -154,7 +168,7 @@ fn removed_or_replaced_while_attached_and_waiting() {
     fs::create_dir(&folder).unwrap();
     strike_both(&lab, &folder, "Removed", |path| {
         let other = path.with_extension("other");
-        RegionOptions::new().capacity(CAPACITY).create(&other).unwrap();
+        RegionOptions::new().capacity(CAPACITY).max_producers(1).create(&other).unwrap();
         fs::rename(other, path).unwrap();
     });
     // Opened before, attached after.
@@ -189,13 +203,13 @@ fn a_hole_punched_while_attached() {
     assert_eq!(used.ask("read"), "message 1 of 1000");
     // Whose space is as it was is not suspected, whatever it was.
     let path = folder.path().join("sparse");
-    RegionOptions::new().capacity(CAPACITY).create(&path).unwrap();
+    RegionOptions::new().capacity(CAPACITY).max_producers(1).create(&path).unwrap();
     punch(&path, DATA, CAPACITY);
     let region = Region::open(&path).unwrap();
     let mut producer = region.producer().unwrap();
     producer.send(b"message").unwrap();
     producer.check_region().unwrap();
-    assert!(region.consumer().unwrap().check_producer().unwrap());
+    assert_eq!(region.consumer().unwrap().check_producers(), Ok(1));
 }
 
 #[test]
@@ -209,7 +223,7 @@ fn a_hole_in_the_header() {
     region.producer().unwrap().send(b"message").unwrap();
     // A hole in what says where the ring is.
     let other = folder.path().join("other");
-    Region::create(&other).unwrap();
+    RegionOptions::new().max_producers(1).create(&other).unwrap();
     punch(&other, 0x5000, 4096);
     match Region::open(&other) {
         Err(OpenError::Refused { source: Refusal::Field { field, value: 0 }, .. }) => {
@@ -291,7 +305,7 @@ fn a_write_elsewhere_changes_no_health() {
     // The check of the file's space must not suspect what others do to it.
     let Some(folder) = on_tmpfs("a_write_elsewhere_changes_no_health") else { return };
     let path = folder.path().join("ring");
-    let region = RegionOptions::new().capacity(CAPACITY).create(&path).unwrap();
+    let region = RegionOptions::new().capacity(CAPACITY).max_producers(1).create(&path).unwrap();
     let producer = region.producer().unwrap();
     let file = writable(&path);
     file.write_all_at(&[0; 100], DATA + 1000).unwrap();

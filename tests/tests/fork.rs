@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::process::Stdio;
 
-use shmring::Region;
-use tests::{Child, DEADLINE, Lab, expect_end, read_numbers, send_numbers};
+use shmring::RegionOptions;
+use tests::{Child, Lab, expect_death, expect_end, read_numbers, send_numbers};
 
 fn peer(arguments: &[&str]) {
     let lab = Lab::new();
@@ -58,7 +58,7 @@ fn no_fork_takes_a_role_along_whatever_other_threads_do() {
 fn leave_a_child(scenario: &str, last_words: &str) {
     let lab = Lab::new();
     let path = lab.path("ring");
-    let region = Region::create(&path).unwrap();
+    let region = RegionOptions::new().max_producers(1).create(&path).unwrap();
     let mut command = lab.prepared(env!("CARGO_BIN_EXE_peer").as_ref());
     command.args(["fork", scenario]).arg(&path).stdin(Stdio::piped());
     let mut parent = Child::start(&mut command).wait_for("ready");
@@ -68,17 +68,13 @@ fn leave_a_child(scenario: &str, last_words: &str) {
 
     let mut consumer = region.consumer().unwrap();
     read_numbers(&mut consumer, 0..3).unwrap();
-    match consumer.read_timeout(DEADLINE).unwrap() {
-        shmring::Read::End(shmring::End::Died { producer: Some(owner) }) => {
-            assert_eq!(owner.pid, pid.as_raw() as u64);
-        }
-        unexpected => panic!("{unexpected:?}"),
-    }
+    expect_death(&mut consumer, pid.as_raw()).unwrap();
+    expect_end(&mut consumer).unwrap();
     let mut producer = region.producer().unwrap();
     send_numbers(&mut producer, 3..10).unwrap();
     producer.close();
     read_numbers(&mut consumer, 3..10).unwrap();
-    expect_end(&mut consumer, "Closed").unwrap();
+    expect_end(&mut consumer).unwrap();
 
     // All the while it was there, and slept.
     drop(stdin);

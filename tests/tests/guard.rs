@@ -103,7 +103,7 @@ fn sides_that_wait_are_told_of_a_cut() {
         user.must(&["producer"]);
         assert_eq!(user.ask("fill 1000"), "Full");
         user.tell("send-blocking 1000");
-        tests::until_asleep(&path, 0x2100);
+        tests::until_asleep(&path, 0x2180);
         cut(&path, len);
         assert_eq!(user.answer().unwrap(), TRUNCATED, "the producer, after a cut to {len}");
     }
@@ -205,9 +205,9 @@ fn the_language_s_own_handlers_stay() {
 #[test]
 fn there_is_room_for_so_many_guards() {
     let lab = Lab::new();
-    let (_, mut user) = guarded(&lab, &["--nofile", "1024"]);
-    assert_eq!(user.ask("guard-many"), "256 Lack(Guards { most: 256 })");
-    assert_eq!(user.ask("producer"), "Err(Lack(Guards { most: 256 }))");
+    let (_, mut user) = guarded(&lab, &["--nofile", "4096"]);
+    assert_eq!(user.ask("guard-many"), "1024 Lack(Guards { most: 2048 })");
+    assert_eq!(user.ask("producer"), "Err(Lack(Guards { most: 2048 }))");
     // A refused attach leaves the role to others, and a handle that goes its place.
     user.must(&["guard-fewer", "producer", "consumer", "send 5"]);
     assert_eq!(user.ask("try-read"), "message 0 of 5");

@@ -43,15 +43,21 @@ fn a_kill_at_any_instruction_loses_nothing() {
         "takeover",
         "consumer_attach",
         "close",
+        "lane_take",
+        "total_send",
+        "drop_message",
+        "lanes_commit",
     ] {
         let [scenarios, points, images, violations] = row(&report, operation)[..] else { panic!("{report}") };
         assert!(scenarios >= 12 && points > images && images >= scenarios, "{operation}:\n{report}");
         assert_eq!(violations, 0, "{operation}:\n{report}");
     }
+    let points = |operation| row(&report, operation)[1];
+    assert!(points("lane_take") + points("takeover") + points("total_send") >= ENOUGH, "{report}");
     let [_, points, _, violations] = row(&report, "total")[..] else { panic!("{report}") };
     assert!(points >= ENOUGH, "{report}");
     assert_eq!(violations, 0, "{report}");
-    assert!(report.contains("\nplanted bugs caught: 4 of 4\n"), "{report}");
+    assert!(report.contains("\nplanted bugs caught: 9 of 9\n"), "{report}");
 }
 
 /// Run by itself, a ring with a planted bug is a failed proof.
@@ -81,4 +87,29 @@ fn a_tail_trusted_blindly_is_caught() {
 #[test]
 fn redo_words_stored_apart_are_caught() {
     assert_caught("redo-words-stored-apart");
+}
+
+#[test]
+fn lanes_that_commit_apart_are_caught() {
+    assert_caught("lane-commits-apart");
+}
+
+#[test]
+fn a_lane_that_is_not_rewritten_is_caught() {
+    assert_caught("lane-not-rewritten");
+}
+
+#[test]
+fn a_ticket_after_its_publish_is_caught() {
+    assert_caught("ticket-after-publish");
+}
+
+#[test]
+fn gaps_counted_apart_are_caught() {
+    assert_caught("gaps-counted-apart");
+}
+
+#[test]
+fn a_lane_that_is_ready_before_its_space_is_caught() {
+    assert_caught("ready-before-space");
 }

@@ -30,7 +30,7 @@ fn each(mapped: &[Mapped], field: &str) -> Vec<u64> {
 
 /// A producer of a new region that is mapped as `options` say.
 fn producer(path: &Path, options: &RegionOptions) -> Producer {
-    RegionOptions::new().capacity(CAPACITY).create(path).unwrap();
+    RegionOptions::new().capacity(CAPACITY).max_producers(1).create(path).unwrap();
     options.open(path).unwrap().producer().unwrap()
 }
 
@@ -44,7 +44,7 @@ fn prefault_populates_all_three_maps() {
     assert!(each(&mapped, "Rss").iter().sum::<u64>() < KIB.iter().sum(), "few pages are touched");
     drop(lazy);
     let path = folder.path().join("eager");
-    RegionOptions::new().capacity(CAPACITY).create(&path).unwrap();
+    RegionOptions::new().capacity(CAPACITY).max_producers(1).create(&path).unwrap();
     let region = RegionOptions::new().prefault(true).open(&path).unwrap();
     let _eager = match region.producer() {
         Err(AttachError::Lack(lack)) => {
@@ -165,7 +165,7 @@ fn huge_pages_ask_for_a_layout_of_their_own() {
     }
     // The usual capacity is then the least one.
     assert_eq!(huge.create(&path).unwrap().capacity(), 2 << 20);
-    assert_eq!(fs::metadata(&path).unwrap().len(), 4 << 20);
+    assert_eq!(fs::metadata(&path).unwrap().len(), (1 + 16) * (2 << 20));
     // Whoever does not ask uses it as any other.
     let region = Region::open(&path).unwrap();
     let mut producer = region.producer().unwrap();
@@ -417,7 +417,10 @@ fn a_program_makes_a_ring_for_its_group() {
     let group = nix::unistd::getegid().as_raw().to_string();
     run(&["--mode", "0660", "--group", &group, "--huge-pages", "transparent"]).expect(0);
     let found = fs::metadata(lab.ring("ring")).unwrap();
-    assert_eq!((found.mode() & 0o7777, found.gid().to_string(), found.len()), (0o660, group, 4 << 20));
+    assert_eq!(
+        (found.mode() & 0o7777, found.gid().to_string(), found.len()),
+        (0o660, group, (1 + 16) * (2 << 20))
+    );
     lab.run(tests::Program::Shmring, &["rm", "ring"], b"").expect(0);
     run(&["--group", "root", "--mode", "640"]).expect(if is_root() { 0 } else { 1 });
     let _ = fs::remove_file(lab.ring("ring"));
@@ -464,7 +467,8 @@ fn each_process_chooses_for_itself() {
 fn memory_without_a_name_takes_the_same_options() {
     const NAME: &str = "memory_without_a_name_takes_the_same_options";
     let of = |region: &Region| PathBuf::from(format!("/proc/self/fd/{}", region.as_fd().as_raw_fd()));
-    let options = RegionOptions::new().capacity(CAPACITY).prefault(true).advise(Advice::DontDump);
+    let options =
+        RegionOptions::new().capacity(CAPACITY).max_producers(1).prefault(true).advise(Advice::DontDump);
     let region = options.mode(0o640).create_anonymous().unwrap();
     assert_eq!(fs::metadata(of(&region)).unwrap().mode() & 0o777, 0o640);
     let _producer = region.producer().unwrap();

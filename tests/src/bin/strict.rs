@@ -53,8 +53,8 @@ struct Options {
 
 /// One end of the ring.
 enum End {
-    Sends(Producer),
-    Receives(Consumer),
+    Sends(Box<Producer>),
+    Receives(Box<Consumer>),
 }
 
 impl End {
@@ -71,7 +71,7 @@ impl End {
                         ensure!(m.sequence == number && m.payload == message(number), "not {number}: {m:?}");
                     }
                     Read::Empty => return Ok(false),
-                    Read::End(end) => bail!("ended: {end:?}"),
+                    other => bail!("instead of message {number}: {other:?}"),
                 }
                 consumer.commit();
             }
@@ -92,8 +92,8 @@ fn message(number: u64) -> [u8; LEN] {
 fn prepare(role: Role, region: &Region) -> Result<Option<End>> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let mut end = match role {
-        Role::Producer => End::Sends(region.producer()?),
-        Role::Consumer => End::Receives(region.consumer()?),
+        Role::Producer => End::Sends(Box::new(region.producer()?)),
+        Role::Consumer => End::Receives(Box::new(region.consumer()?)),
         Role::Control => return Ok(None),
     };
     while !end.pass(0)? {
@@ -198,8 +198,8 @@ fn run(role: Role) -> Result<()> {
     };
     // If it has not ended by then, the child dies with this process.
     match role {
-        Role::Producer => accompany(End::Receives(region.consumer()?), child),
-        Role::Consumer => accompany(End::Sends(region.producer()?), child),
+        Role::Producer => accompany(End::Receives(Box::new(region.consumer()?)), child),
+        Role::Consumer => accompany(End::Sends(Box::new(region.producer()?)), child),
         Role::Control => watch_control(child),
     }
 }

@@ -15,7 +15,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use nix::unistd::{Uid, setresuid};
-use shmring::{Advice, Consumer, Flags, HugePages, Producer, Read, Region, RegionOptions};
+use shmring::{Advice, Consumer, Flags, HugePages, Producer, ProducerOptions, Read, Region, RegionOptions};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -119,6 +119,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn options(arguments: &Arguments) -> RegionOptions {
     let mut options = RegionOptions::new()
         .capacity(arguments.capacity)
+        .max_producers(1)
         .prefault(arguments.prefault)
         .lock_memory(arguments.lock)
         .guard_truncation(arguments.guard);
@@ -163,6 +164,11 @@ impl Victim {
                 "Ok(())".to_owned()
             }
             "producer" => keep(&mut self.producer, self.region.as_ref().expect("a region").producer()),
+            "named" => {
+                let options = ProducerOptions::new().name(format!("p{number}"));
+                let region = self.region.as_ref().expect("a region");
+                keep(&mut self.producer, region.producer_with(&options))
+            }
             "consumer" => keep(&mut self.consumer, self.region.as_ref().expect("a region").consumer()),
             "leave" => {
                 (self.producer, self.consumer) = (None, None);

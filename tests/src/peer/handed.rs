@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let mut consumer = region.consumer()?;
             read_numbers(&mut consumer, 0..options.count)?;
             options.stay_if_asked()?;
-            expect_end(&mut consumer, "Closed")
+            expect_end(&mut consumer)
         }
         Role::Cut => {
             let file = File::from(region.as_fd().try_clone_to_owned()?);

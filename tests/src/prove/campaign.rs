@@ -5,18 +5,33 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::plant::{self, Plant};
-use super::product;
 use super::scenario::{Operation, ROUND, Scenario};
 use super::trace::{Progress, stay_on_one_processor};
 use super::watch::Tally;
+use super::{many, newcomers, product};
 
-/// Rounds of every operation, however many points they have. Seven have every
-/// length in every place; without optimization an operation has seven times
-/// the instructions.
-const ROUNDS: usize = if cfg!(debug_assertions) { 1 } else { 7 };
+/// Rounds of an operation, however many points they have. Seven have every
+/// length in every place, which is for those that are about one record; without
+/// optimization an operation has seven times the instructions.
+fn rounds(operation: Operation) -> usize {
+    use Operation::{DropMessage, LaneTake, LanesCommit, Takeover, TotalSend};
+    match operation {
+        _ if cfg!(debug_assertions) => 1,
+        DropMessage | LanesCommit => 2,
+        LaneTake | Takeover | TotalSend => 3,
+        _ => 7,
+    }
+}
+
 /// Scenarios with each planted bug: a round without its longest messages,
-/// which the harness's own memory copies slowly.
-const PLANTED: usize = ROUND - 2;
+/// which the harness's own memory copies slowly; fewer where one has many steps.
+fn planted(operation: Operation) -> usize {
+    use Operation::{DropMessage, LaneTake, LanesCommit, TotalSend};
+    match operation {
+        LaneTake | TotalSend | DropMessage | LanesCommit => 4,
+        _ => ROUND - 2,
+    }
+}
 
 /// Runs scenarios, each on a region of its own.
 pub(crate) struct Campaign {
@@ -36,12 +51,13 @@ impl Campaign {
     pub(crate) fn operation(&self, operation: Operation, points: u64) -> Result<Tally> {
         let mut tally = Tally::default();
         for number in 0.. {
-            if number % ROUND == 0 && number >= ROUNDS * ROUND && tally.points >= points {
+            if number % ROUND == 0 && number >= rounds(operation) * ROUND && tally.points >= points {
                 break;
             }
-            let scenario = Scenario::new(operation, number);
-            let one = product::run(scenario, &self.path(), &self.progress);
-            tally.add(&self.cleared(scenario, one)?);
+            for scenario in scenarios(operation, number) {
+                let one = self.run(scenario);
+                tally.add(&self.cleared(scenario, one)?);
+            }
         }
         Ok(tally)
     }
@@ -51,17 +67,32 @@ impl Campaign {
     pub(crate) fn plant(&self, plant: Option<Plant>) -> Result<Tally> {
         let operations = match plant {
             Some(plant) => vec![plant.operation()],
-            None => vec![Operation::Send, Operation::FileCommit],
+            None => {
+                use Operation::{DropMessage, FileCommit, LanesCommit, Send, TotalSend};
+                vec![Send, FileCommit, TotalSend, DropMessage, LanesCommit]
+            }
         };
         let mut tally = Tally::default();
         for operation in operations {
-            for number in 0..PLANTED {
+            for number in 0..planted(operation) {
                 let scenario = Scenario::new(operation, number);
                 let one = plant::run(plant, scenario, &self.path(), &self.progress);
                 tally.add(&self.cleared(scenario, one)?);
             }
         }
         Ok(tally)
+    }
+
+    fn run(&self, scenario: Scenario) -> Result<Tally> {
+        let (path, progress) = (self.path(), &self.progress);
+        match scenario.operation {
+            Operation::TotalSend | Operation::DropMessage | Operation::LanesCommit => {
+                many::run(scenario, &path, progress)
+            }
+            Operation::LaneTake => newcomers::run(scenario, &path, progress),
+            Operation::Takeover if scenario.lanes > 1 => newcomers::run(scenario, &path, progress),
+            _ => product::run(scenario, &path, progress),
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -73,5 +104,14 @@ impl Campaign {
         let tally = one.with_context(|| scenario.to_string())?;
         std::fs::remove_file(self.path())?;
         Ok(tally)
+    }
+}
+
+/// Those with this number: a takeover comes alone and among others.
+fn scenarios(operation: Operation, number: usize) -> Vec<Scenario> {
+    let scenario = Scenario::new(operation, number);
+    match operation {
+        Operation::Takeover => vec![scenario, scenario.beside_another()],
+        _ => vec![scenario],
     }
 }

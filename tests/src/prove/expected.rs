@@ -76,6 +76,7 @@ impl Expected {
                 expected.published = [messages.len(); 2];
             }
             Operation::Close => expected.end_marks[1] = 1,
+            other => unreachable!("{} is not about one lane alone", other.name()),
         }
         expected.messages = messages;
         expected

@@ -5,14 +5,23 @@
 //! trace      one instruction at a time          view             the region's bytes
 //! watch      at each boundary: what changed?    replica          a copy that follows
 //! survivors  both orders of takeover            expected         what they may find
+//!
+//! With several lanes, or messages that are dropped:
+//! many       operations that are steps          states           what they lead through
+//! crowd      survivors, over the copy           newcomers        a lane is taken; survivors
+//!                                                                are the product, on a copied file
 //! ```
 
 pub(crate) mod campaign;
+pub(crate) mod crowd;
 pub(crate) mod expected;
+pub(crate) mod many;
+pub(crate) mod newcomers;
 pub(crate) mod plant;
 pub(crate) mod product;
 pub(crate) mod replica;
 pub(crate) mod scenario;
+pub(crate) mod states;
 pub(crate) mod survivors;
 pub(crate) mod trace;
 pub(crate) mod view;

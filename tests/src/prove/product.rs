@@ -12,9 +12,10 @@ use shmring::internals::ring::Memory;
 use shmring::{Consumer, Producer, Read, Region, RegionOptions, StreamId};
 
 use super::expected::{Expected, FILE_BEFORE, READS};
-use super::scenario::{CAPACITY, FILLERS, Load, Operation, Plan, SPACER, Scenario, payload};
+use super::scenario::{CAPACITY, FILLERS, Load, Operation, Plan, Scenario, payload};
+use super::survivors::OneLane;
 use super::trace::{Focus, Progress, each_instruction, rehearse};
-use super::view::{Changes, View, data_word};
+use super::view::{Changes, View};
 use super::watch::{Tally, Watch};
 
 /// One that can send a message and one that can take it off the ring.
@@ -34,7 +35,7 @@ pub(crate) fn prepare(scenario: &Scenario, plan: &Plan, pair: &mut impl Pair) ->
         sequence = sequence.wrapping_add(1);
         pair.send(&message)
     };
-    for len in [plan.filler; FILLERS].into_iter().chain([SPACER]) {
+    for len in [plan.filler; FILLERS].into_iter().chain([plan.spacer]) {
         send(pair, len)?;
         pair.receive()?;
     }
@@ -51,8 +52,8 @@ pub(crate) fn prepare(scenario: &Scenario, plan: &Plan, pair: &mut impl Pair) ->
 
 /// A scenario proves nothing if the word that the operation must set to zero
 /// is not one that would be believed.
-pub(crate) fn check_believable(plan: &Plan, view: &View) -> Result<()> {
-    let word = data_word(&view.image(), (plan.end % CAPACITY) as usize);
+pub(crate) fn check_believable(scenario: &Scenario, plan: &Plan, view: &View) -> Result<()> {
+    let word = view.image().data_word(scenario.lane(), (plan.end % CAPACITY) as usize);
     let head = record::decode(word).context("the word after the operation's records is no header")?;
     ensure!(record::carries(head.sequence_low, plan.believable), "it carries another sequence");
     Ok(())
@@ -64,10 +65,12 @@ pub(crate) fn create(scenario: &Scenario, plan: &Plan, path: &Path) -> Result<(R
     let region = RegionOptions::new()
         .capacity(CAPACITY)
         .record_align(align)
+        .max_producers(scenario.lanes as u32)
+        .order(scenario.order())
         .start_at(plan.start_position, plan.start_sequence)
         .create(path)?;
     let file = File::options().read(true).write(true).open(path)?;
-    let view = View::new(&file, &Geometry::plan(CAPACITY, align, 1)?)?;
+    let view = View::new(file, &Geometry::plan(CAPACITY, align, scenario.lanes as u32)?)?;
     Ok((region, view))
 }
 
@@ -83,7 +86,7 @@ pub(crate) fn run(scenario: Scenario, path: &Path, progress: &Progress) -> Resul
     };
     prepare(&scenario, &plan, &mut product)?;
     if scenario.operation.publishes() || scenario.operation == Operation::Close {
-        check_believable(&plan, &view)?;
+        check_believable(&scenario, &plan, &view)?;
     }
     product.leave_as_found(&scenario, &plan, &view)?;
 
@@ -94,13 +97,18 @@ pub(crate) fn run(scenario: Scenario, path: &Path, progress: &Progress) -> Resul
     let subjects = &expected.messages[expected.messages.len() - plan.subjects.len()..];
     let mut operate = || product.operate(&scenario, subjects);
     let focus = if scenario.needs_focus() { Some(find_focus(&view, progress, &mut operate)?) } else { None };
-    let mut watch = Watch::new(scenario, &expected, &view, false);
+    let survivors = OneLane { shape: scenario.shape(), expected: &expected, trusts_hints: false };
+    let mut watch = Watch::new(scenario, &survivors, &view);
     each_instruction(progress, focus.as_ref(), operate, |returned| watch.look(returned))?;
     Ok(watch.finish())
 }
 
 /// Where `operate` changes the lane, which is then as it was before.
-fn find_focus(view: &View, progress: &Progress, operate: impl FnOnce() -> Result<()>) -> Result<Focus> {
+pub(crate) fn find_focus(
+    view: &View,
+    progress: &Progress,
+    operate: impl FnOnce() -> Result<()>,
+) -> Result<Focus> {
     let before = view.image();
     let (mut seen, mut changes) = (before.clone(), Changes::default());
     let changed = || {
@@ -108,7 +116,7 @@ fn find_focus(view: &View, progress: &Progress, operate: impl FnOnce() -> Result
         !changes.is_empty()
     };
     let focus = rehearse(progress, operate, changed)?;
-    view.restore(&before);
+    view.restore(&before)?;
     Ok(focus)
 }
 
@@ -205,40 +213,25 @@ impl Product {
                 }
             }
             Operation::Takeover => {
-                self.die_sending(scenario, plan)?;
+                die_sending(scenario, plan, self.producer())?;
                 self.producer.take().expect("attached").abandon();
                 if scenario.twisted() {
-                    view.store(Word::TailHint, plan.end.wrapping_add(64));
-                    view.store(Word::SequenceHint, 0);
+                    view.lane(0).store(Word::TailHint, plan.end.wrapping_add(64));
+                    view.lane(0).store(Word::SequenceHint, 0);
                 }
             }
             Operation::ConsumerAttach => {
-                let head = view.load(Word::Head);
+                let head = view.lane(0).load(Word::Head);
                 self.read(plan.pending.len())?;
                 self.consumer().commit();
                 self.read(1)?;
                 drop(self.consumer.take());
                 if scenario.twisted() {
                     // It died between the commit and the head word.
-                    view.store(Word::Head, head);
+                    view.lane(0).store(Word::Head, head);
                 }
             }
-            Operation::Send | Operation::ReserveCommit | Operation::Batch | Operation::Close => {}
-        }
-        Ok(())
-    }
-
-    /// Bytes of a message or of a batch that was never published.
-    fn die_sending(&mut self, scenario: &Scenario, plan: &Plan) -> Result<()> {
-        if scenario.load == Load::Empty {
-            // All over the ring, the records before the last check point too.
-            let len = self.producer().max_message() - plan.subjects[0] - 2 * scenario.shape().align as usize;
-            return Ok(self.producer().try_reserve(len)?.write_all(&payload(plan.believable, 0, len))?);
-        }
-        let mut batch = self.producer().batch();
-        for len in [200, 24, 8] {
-            // In a full ring it died waiting.
-            let _ = batch.try_push(&payload(plan.believable, 0, len));
+            _ => {}
         }
         Ok(())
     }
@@ -274,7 +267,23 @@ impl Product {
             Operation::Takeover => self.producer = Some(self.region.producer()?),
             Operation::ConsumerAttach => self.consumer = Some(self.region.consumer()?),
             Operation::Close => self.producer.take().expect("attached").close(),
+            other => unreachable!("{} is not about one lane alone", other.name()),
         }
         Ok(())
     }
+}
+
+/// Bytes of a message or of a batch that was never published.
+pub(crate) fn die_sending(scenario: &Scenario, plan: &Plan, producer: &mut Producer) -> Result<()> {
+    if scenario.load == Load::Empty {
+        // All over the ring, the records before the last check point too.
+        let len = producer.max_message() - plan.subjects[0] - 2 * scenario.shape().align as usize;
+        return Ok(producer.try_reserve(len)?.write_all(&payload(plan.believable, 0, len))?);
+    }
+    let mut batch = producer.batch();
+    for len in [200, 24, 8] {
+        // In a full ring it died waiting.
+        let _ = batch.try_push(&payload(plan.believable, 0, len));
+    }
+    Ok(())
 }

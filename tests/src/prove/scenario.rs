@@ -1,6 +1,7 @@
 //! The grid: which operation, on which ring, with which record where.
 
-use shmring::internals::layout::record::{self, Kind};
+use shmring::Order;
+use shmring::internals::layout::record::{self, GAP_BYTES, HEADER_BYTES, Kind, TICKET_BYTES};
 use shmring::internals::ring::Shape;
 
 /// Bytes of the ring: the smallest there is.
@@ -39,11 +40,23 @@ pub(crate) enum Operation {
     ConsumerAttach,
     /// `Producer::close`.
     Close,
+    /// `Region::producer_with` in a lane that nobody ever had, beside a living
+    /// producer.
+    LaneTake,
+    /// In total order: `Producer::try_send`, another producer's, then
+    /// `Producer::batch` with three messages, and the other's again.
+    TotalSend,
+    /// `Producer::drop_message` for both causes, a message when there is room,
+    /// a batch that ends with a drop, `Producer::close`.
+    DropMessage,
+    /// `Consumer::commit_at` of what was read from two lanes, then of what was
+    /// read from one of them, then of nothing.
+    LanesCommit,
 }
 
 impl Operation {
     /// All, in the order of the report.
-    pub(crate) const ALL: [Operation; 8] = [
+    pub(crate) const ALL: [Operation; 12] = [
         Operation::Send,
         Operation::ReserveCommit,
         Operation::Batch,
@@ -52,6 +65,10 @@ impl Operation {
         Operation::Takeover,
         Operation::ConsumerAttach,
         Operation::Close,
+        Operation::LaneTake,
+        Operation::TotalSend,
+        Operation::DropMessage,
+        Operation::LanesCommit,
     ];
 
     /// Its name in the report.
@@ -65,12 +82,24 @@ impl Operation {
             Operation::Takeover => "takeover",
             Operation::ConsumerAttach => "consumer_attach",
             Operation::Close => "close",
+            Operation::LaneTake => "lane_take",
+            Operation::TotalSend => "total_send",
+            Operation::DropMessage => "drop_message",
+            Operation::LanesCommit => "lanes_commit",
         }
     }
 
     /// True if it publishes the subjects; else they are there before it.
     pub(crate) fn publishes(self) -> bool {
-        matches!(self, Operation::Send | Operation::ReserveCommit | Operation::Batch)
+        use Operation::{Batch, DropMessage, ReserveCommit, Send, TotalSend};
+        matches!(self, Send | ReserveCommit | Batch | TotalSend | DropMessage)
+    }
+
+    fn lanes(self) -> usize {
+        match self {
+            Operation::LaneTake | Operation::TotalSend | Operation::LanesCommit => 2,
+            _ => 1,
+        }
     }
 }
 
@@ -133,6 +162,8 @@ pub(crate) struct Scenario {
     pub(crate) load: Load,
     /// Numbered within its operation.
     pub(crate) number: usize,
+    /// The region's: one, or two of which the other is a living producer's.
+    pub(crate) lanes: usize,
     len: usize,
     place: Place,
     align: u64,
@@ -148,6 +179,7 @@ impl Scenario {
         Scenario {
             operation,
             number,
+            lanes: operation.lanes(),
             len: LENGTHS[number % LENGTHS.len()],
             place: PLACES[number % PLACES.len()],
             align: ALIGNS[(number + round) % ALIGNS.len()],
@@ -155,6 +187,29 @@ impl Scenario {
             lap: LAPS[(number / 2 + round) % LAPS.len()],
             first_sequence: SEQUENCES[number % SEQUENCES.len()],
         }
+    }
+
+    /// The same in a region of two lanes.
+    pub(crate) fn beside_another(self) -> Scenario {
+        Scenario { lanes: 2, ..self }
+    }
+
+    /// The lane that the plan is about. Nobody has it yet that takes one.
+    pub(crate) fn lane(&self) -> usize {
+        match self.operation {
+            Operation::Takeover | Operation::TotalSend => self.lanes - 1,
+            _ => 0,
+        }
+    }
+
+    /// In which order messages of different producers are delivered.
+    pub(crate) fn order(&self) -> Order {
+        if self.operation == Operation::TotalSend { Order::Total } else { Order::Fifo }
+    }
+
+    /// How many messages it drops before the last subjects.
+    pub(crate) fn drops(&self) -> usize {
+        (self.operation == Operation::TotalSend && self.twisted()) as usize
     }
 
     /// True if the words that are not part of the protocol's truth should be
@@ -166,13 +221,15 @@ impl Scenario {
     /// True if only those stretches are stepped in which the lane changes.
     /// The first scenario of every operation is stepped as a whole.
     pub(crate) fn needs_focus(&self) -> bool {
-        let attaches = matches!(self.operation, Operation::Takeover | Operation::ConsumerAttach);
+        use Operation::{ConsumerAttach, LaneTake, Takeover};
+        let attaches = matches!(self.operation, Takeover | ConsumerAttach | LaneTake);
         attaches && self.number > 0 && cfg!(target_arch = "x86_64")
     }
 
     /// The sizes.
     pub(crate) fn shape(&self) -> Shape {
-        Shape { capacity: CAPACITY, align: self.align }
+        let prefix = if self.order() == Order::Total { TICKET_BYTES } else { 0 };
+        Shape { capacity: CAPACITY, align: self.align, prefix }
     }
 
     /// Lengths of the messages that the operation is about.
@@ -184,18 +241,21 @@ impl Scenario {
             Operation::Batch | Operation::ReadCommit | Operation::FileCommit | Operation::ConsumerAttach => {
                 vec![self.len, 24, 9]
             }
+            Operation::TotalSend => vec![self.len, 24, 9, 40],
+            Operation::DropMessage | Operation::LaneTake | Operation::LanesCommit => vec![self.len, 24],
         }
     }
 
     /// Lengths of the messages before the subjects, `room` bytes at most.
     fn pending(&self, room: u64) -> Vec<usize> {
         const PIECE: u64 = 16 * 1024;
+        let before = self.shape().before_payload();
         match self.load {
             Load::Empty => vec![],
             Load::Few => vec![40, 0],
-            Load::Eighth => vec![(CAPACITY / 8 - SPACER_SIZE - self.align - 8) as usize],
+            Load::Eighth => vec![(CAPACITY / 8 - SPACER_SIZE - self.align - before) as usize],
             Load::Full => {
-                (0..room.div_ceil(PIECE)).map(|i| (room - i * PIECE).min(PIECE) as usize - 8).collect()
+                (0..room.div_ceil(PIECE)).map(|i| ((room - i * PIECE).min(PIECE) - before) as usize).collect()
             }
         }
     }
@@ -205,9 +265,12 @@ impl Scenario {
         let shape = self.shape();
         let size = |lens: &[usize]| lens.iter().map(|&l| shape.record_size(l as u64)).sum::<u64>();
         let subjects = self.subjects();
-        let size_of_subjects = size(&subjects);
+        let size_of_subjects = size(&subjects) + self.drops() as u64 * size(&[GAP_BYTES as usize]);
         // What an exactly full ring holds: see `Writer::claim`.
-        let pending = self.pending(CAPACITY - 2 * self.align - size_of_subjects);
+        let used = CAPACITY - size(&[GAP_BYTES as usize, 0]) - HEADER_BYTES;
+        // In a ring that is full before it, a message is dropped.
+        let kept_free = if self.operation == Operation::DropMessage { 0 } else { size_of_subjects };
+        let pending = self.pending(used / self.align * self.align - kept_free);
 
         let at = self.lap.wrapping_add(self.place.offset(size_of_subjects, self.align));
         let filler = shape.max_len() as usize;
@@ -215,15 +278,17 @@ impl Scenario {
         let count_before = FILLERS as u64 + 1;
         let end = at.wrapping_add(size_of_subjects);
         let end_mark = if self.operation == Operation::Close { self.align } else { 0 };
-        let messages = (pending.len() + subjects.len()) as u64;
+        let messages = (pending.len() + subjects.len() + self.drops()) as u64;
+        let spacer = (SPACER_SIZE - shape.before_payload()) as usize;
         Plan {
             filler,
+            spacer,
             start_position: at.wrapping_sub(before),
             start_sequence: self.first_sequence.wrapping_sub(count_before),
             first_sequence: self.first_sequence,
             believable: self.first_sequence.wrapping_add(messages),
             end: end.wrapping_add(end_mark),
-            bytes_before: (FILLERS * filler + SPACER) as u64,
+            bytes_before: (FILLERS * filler + spacer) as u64,
             pending,
             subjects,
         }
@@ -242,8 +307,12 @@ impl Scenario {
 
 impl std::fmt::Display for Scenario {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Scenario { operation, number, len, place, load, align, lap, first_sequence } = self;
-        write!(f, "{} #{number}: {len} bytes at {place:?}, ring {load:?}, ", operation.name())?;
+        let Scenario { operation, number, lanes, len, place, load, align, lap, first_sequence } = self;
+        write!(
+            f,
+            "{} #{number}: {len} bytes at {place:?}, ring {load:?}, {lanes} lanes, ",
+            operation.name()
+        )?;
         write!(f, "alignment {align}, lap {lap:#x}, from sequence {first_sequence:#x}")
     }
 }
@@ -251,9 +320,8 @@ impl std::fmt::Display for Scenario {
 /// Messages that fill the ring with words to be mistaken for headers. Three
 /// of nearly its size leave no other word but the last one's header.
 pub(crate) const FILLERS: usize = 3;
-/// A message that covers that header too. Its record has the same size at
-/// every alignment, without padding.
-pub(crate) const SPACER: usize = 312;
+/// The record of a message that covers that header too. It has the same size
+/// at every alignment, without padding.
 const SPACER_SIZE: u64 = 320;
 
 /// The numbers of a scenario.
@@ -261,6 +329,8 @@ const SPACER_SIZE: u64 = 320;
 pub(crate) struct Plan {
     /// Payload length of a filler.
     pub(crate) filler: usize,
+    /// Payload length of the message that covers the last filler's header.
+    pub(crate) spacer: usize,
     /// Where the region starts, so that the first subject lies in its place.
     pub(crate) start_position: u64,
     /// The sequence of the first filler.

@@ -7,12 +7,11 @@ use shmring::internals::layout::record::Kind;
 use shmring::internals::ring::{Claim, Memory, Reader, Shape, Writer};
 
 use super::expected::{AFTER, Expected, Found, LAP_LEN};
-use super::replica::Replica;
+use super::replica::LaneCopy;
+use super::watch::{First, Left, Survivors, Verdict};
 
-/// The survivors' rings over a replica.
-pub(crate) struct Survivors<'a> {
-    /// What they work on; to be rolled back afterwards.
-    pub(crate) replica: &'a Replica,
+/// The survivors of an operation on a region's only lane.
+pub(crate) struct OneLane<'a> {
     /// The sizes.
     pub(crate) shape: Shape,
     /// What they may find.
@@ -21,27 +20,33 @@ pub(crate) struct Survivors<'a> {
     pub(crate) trusts_hints: bool,
 }
 
-/// Whose successor comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum First {
-    /// The producer's.
-    Producer,
-    /// The consumer's.
-    Consumer,
-}
+impl Survivors for OneLane<'_> {
+    type Found = Found;
 
-type Verdict<T> = Result<T, String>;
-
-impl Survivors<'_> {
-    /// Both successors come and work; with `lap`, once round the whole ring.
-    /// What they find, or what is wrong.
-    pub(crate) fn come(&self, first: First, lap: bool) -> Verdict<Found> {
+    fn come(&self, left: Left<'_>, first: First, lap: bool) -> Verdict<Found> {
+        let OneLane { shape, expected, trusts_hints } = *self;
+        let rings = Rings { lane: left.replica.lane(0), shape, expected, trusts_hints };
         match first {
-            First::Producer => self.writer_first(lap),
-            First::Consumer => self.reader_first(lap),
+            First::Producer => rings.writer_first(lap),
+            First::Consumer => rings.reader_first(lap),
         }
     }
 
+    fn judge(&self, found: &Found, last: Option<&Found>, returned: bool) -> Verdict<()> {
+        self.expected.judge(*found, last.copied(), returned)
+    }
+}
+
+/// Their rings.
+struct Rings<'a> {
+    /// What they work on.
+    lane: LaneCopy<'a>,
+    shape: Shape,
+    expected: &'a Expected,
+    trusts_hints: bool,
+}
+
+impl<'a> Rings<'a> {
     /// The producer's successor comes first and sends; then the consumer's.
     fn writer_first(&self, lap: bool) -> Verdict<Found> {
         let mut writer = self.new_writer()?;
@@ -51,7 +56,7 @@ impl Survivors<'_> {
             sent += 1;
         }
         let mut reader = self.new_reader()?;
-        let committed = self.expected.index(reader.sequence());
+        let committed = self.expected.index(reader.lane(0).sequence());
         self.expected.check_file(reader.sink(), committed)?;
         let end_marks = self.drain(&mut reader, &writer, end)?;
         for i in sent..AFTER.len() {
@@ -70,19 +75,19 @@ impl Survivors<'_> {
     /// producer's.
     fn reader_first(&self, lap: bool) -> Verdict<Found> {
         let mut reader = self.new_reader()?;
-        let committed = self.expected.index(reader.sequence());
+        let committed = self.expected.index(reader.lane(0).sequence());
         self.expected.check_file(reader.sink(), committed)?;
         let all = self.expected.first.wrapping_add(self.expected.messages.len() as u64);
         let end_marks = self.read_all(&mut reader, all)?;
         reader.commit();
         let mut writer = self.new_writer()?;
         let end = writer.sequence();
-        if (end, writer.tail()) != (reader.sequence(), reader.head()) {
+        if (end, writer.tail()) != (reader.lane(0).sequence(), reader.lane(0).head()) {
             return Err(format!(
                 "the new producer goes on at sequence {end:#x}, position {:#x}; the new consumer had read to {:#x}, {:#x}",
                 writer.tail(),
-                reader.sequence(),
-                reader.head()
+                reader.lane(0).sequence(),
+                reader.lane(0).head()
             ));
         }
         for i in 0..AFTER.len() {
@@ -95,13 +100,15 @@ impl Survivors<'_> {
         Ok(Found { committed, published: self.expected.index(end), end_marks })
     }
 
-    fn new_reader(&self) -> Verdict<Reader<&Replica>> {
-        Reader::take_over(self.replica, self.shape).map_err(|corrupt| format!("the new consumer: {corrupt}"))
+    fn new_reader(&self) -> Verdict<Reader<LaneCopy<'a>>> {
+        let mut reader = Reader::take_over(&self.lane, self.shape, 1);
+        reader.add(self.lane).map_err(|broken| format!("the new consumer: {broken}"))?;
+        Ok(reader)
     }
 
     /// Takes over twice, which must be the same as once.
-    fn new_writer(&self) -> Verdict<Writer<Eyes<'_>>> {
-        let eyes = || Eyes { replica: self.replica, trusts_hints: self.trusts_hints };
+    fn new_writer(&self) -> Verdict<Writer<Eyes<'a>>> {
+        let eyes = || Eyes { lane: self.lane, trusts_hints: self.trusts_hints };
         let take_over = || {
             Writer::take_over(eyes(), self.shape).map_err(|corrupt| format!("the new producer: {corrupt}"))
         };
@@ -125,7 +132,7 @@ impl Survivors<'_> {
 
     /// Sends the `i`th message of the new producer; false if there is no room,
     /// which is checked to be true.
-    fn send(&self, writer: &mut Writer<Eyes<'_>>, i: usize, end: u64) -> Verdict<bool> {
+    fn send(&self, writer: &mut Writer<Eyes<'a>>, i: usize, end: u64) -> Verdict<bool> {
         let message = self.expected.after(i, end);
         match writer.claim(message.len()) {
             Ok(()) => {
@@ -135,7 +142,7 @@ impl Survivors<'_> {
                 Ok(true)
             }
             Err(Claim::Full) => {
-                let head = self.replica.load(Word::Head);
+                let head = self.lane.load(Word::Head);
                 let missing = writer.head_needed(message.len()).wrapping_sub(head);
                 let full = missing != 0 && missing <= self.shape.capacity;
                 if full { Ok(false) } else { Err("the ring is called full and is not".into()) }
@@ -144,7 +151,7 @@ impl Survivors<'_> {
         }
     }
 
-    fn must_send(&self, writer: &mut Writer<Eyes<'_>>, i: usize, end: u64) -> Verdict<()> {
+    fn must_send(&self, writer: &mut Writer<Eyes<'a>>, i: usize, end: u64) -> Verdict<()> {
         match self.send(writer, i, end)? {
             true => Ok(()),
             false => Err("an empty ring is called full".into()),
@@ -153,10 +160,16 @@ impl Survivors<'_> {
 
     /// Reads everything, commits it and checks that nothing is left; says how
     /// many end marks there were.
-    fn drain(&self, reader: &mut Reader<&Replica>, writer: &Writer<Eyes<'_>>, end: u64) -> Verdict<usize> {
+    fn drain(
+        &self,
+        reader: &mut Reader<LaneCopy<'a>>,
+        writer: &Writer<Eyes<'a>>,
+        end: u64,
+    ) -> Verdict<usize> {
         let end_marks = self.read_all(reader, end)?;
         reader.commit();
-        let (read, sent) = ([reader.sequence(), reader.head()], [writer.sequence(), writer.tail()]);
+        let (read, sent) =
+            ([reader.lane(0).sequence(), reader.lane(0).head()], [writer.sequence(), writer.tail()]);
         if read != sent {
             return Err(format!(
                 "sequence and position: the new consumer reads to {read:x?}, the new producer sent to {sent:x?}"
@@ -165,11 +178,11 @@ impl Survivors<'_> {
         Ok(end_marks)
     }
 
-    fn read_all(&self, reader: &mut Reader<&Replica>, end: u64) -> Verdict<usize> {
+    fn read_all(&self, reader: &mut Reader<LaneCopy<'a>>, end: u64) -> Verdict<usize> {
         let mut end_marks = 0;
         let mut buffer = Vec::new();
         for _ in 0..=self.shape.capacity / self.shape.align {
-            let Some(record) = reader.peek().map_err(|corrupt| format!("the new consumer: {corrupt}"))?
+            let Some(record) = reader.peek_lane(0).map_err(|broken| format!("the new consumer: {broken}"))?
             else {
                 return Ok(end_marks);
             };
@@ -195,8 +208,8 @@ impl Survivors<'_> {
     /// More than a whole lap of messages, one at a time.
     fn go_round(
         &self,
-        writer: &mut Writer<Eyes<'_>>,
-        reader: &mut Reader<&Replica>,
+        writer: &mut Writer<Eyes<'a>>,
+        reader: &mut Reader<LaneCopy<'a>>,
         end: u64,
     ) -> Verdict<()> {
         for i in 0..=(self.shape.capacity as usize / LAP_LEN) {
@@ -208,7 +221,7 @@ impl Survivors<'_> {
 
     /// A lane that says it is closed has its end mark.
     fn check_state(&self, found: Found) -> Verdict<()> {
-        let word = self.replica.load(Word::State);
+        let word = self.lane.load(Word::State);
         let state = LaneState::decode(word).ok_or_else(|| format!("the lane's state is {word:#x}"))?;
         if state.phase == Phase::Closed && found.end_marks == 0 {
             return Err("the lane is closed and has no end mark".into());
@@ -217,50 +230,53 @@ impl Survivors<'_> {
     }
 }
 
-/// The replica as a new producer sees it: as it is, or with the planted bug
+/// The lane as a new producer sees it: as it is, or with the planted bug
 /// of one that takes the tail hint for the tail and looks at no record.
 #[derive(Debug)]
 struct Eyes<'a> {
-    replica: &'a Replica,
+    lane: LaneCopy<'a>,
     trusts_hints: bool,
 }
 
 impl Memory for Eyes<'_> {
     fn load(&self, word: Word) -> u64 {
-        self.replica.load(match word {
+        self.lane.load(match word {
             Word::CheckTail(_) if self.trusts_hints => Word::TailHint,
             Word::CheckSequence(_) if self.trusts_hints => Word::SequenceHint,
             word => word,
         })
     }
     fn load_acquire(&self, word: Word) -> u64 {
-        self.replica.load_acquire(word)
+        self.lane.load_acquire(word)
     }
     fn store(&self, word: Word, value: u64) {
-        self.replica.store(word, value)
+        self.lane.store(word, value)
     }
     fn store_release(&self, word: Word, value: u64) {
-        self.replica.store_release(word, value)
+        self.lane.store_release(word, value)
     }
     fn replace(&self, word: Word, current: u64, new: u64) -> bool {
-        self.replica.replace(word, current, new)
+        self.lane.replace(word, current, new)
+    }
+    fn add(&self, word: Word, value: u64) -> u64 {
+        self.lane.add(word, value)
     }
     fn header_acquire(&self, position: u64) -> u64 {
-        if self.trusts_hints { 0 } else { self.replica.header_acquire(position) }
+        if self.trusts_hints { 0 } else { self.lane.header_acquire(position) }
     }
     fn store_header(&self, position: u64, value: u64) {
-        self.replica.store_header(position, value)
+        self.lane.store_header(position, value)
     }
     fn store_header_release(&self, position: u64, value: u64) {
-        self.replica.store_header_release(position, value)
+        self.lane.store_header_release(position, value)
     }
     fn write(&self, position: u64, bytes: &[u8]) {
-        self.replica.write(position, bytes)
+        self.lane.write(position, bytes)
     }
     fn read(&self, position: u64, bytes: &mut [u8]) {
-        self.replica.read(position, bytes)
+        self.lane.read(position, bytes)
     }
     fn keep_program_order(&self) {
-        self.replica.keep_program_order()
+        self.lane.keep_program_order()
     }
 }

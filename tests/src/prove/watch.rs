@@ -4,10 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::Result;
 
-use super::expected::{Expected, Found};
 use super::replica::Replica;
 use super::scenario::Scenario;
-use super::survivors::{First, Survivors};
 use super::view::{Changes, Image, View};
 
 /// Every so many different images the survivors go round the whole ring.
@@ -42,43 +40,61 @@ impl Tally {
     }
 }
 
+/// Whose successor comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    /// The producer's.
+    Producer,
+    /// The consumer's.
+    Consumer,
+}
+
+/// What a kill left.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    /// The bytes.
+    pub(crate) image: &'a Image,
+    /// The same bytes, to work on. What is done there is taken back.
+    pub(crate) replica: &'a Replica,
+}
+
+/// In words, what is wrong.
+pub(crate) type Verdict<T> = Result<T, String>;
+
+/// Those who come after the kill, and what they may find.
+pub(crate) trait Survivors {
+    /// What they found.
+    type Found: Clone + PartialEq + std::fmt::Debug;
+
+    /// All successors come and work; with `lap`, once round the whole ring.
+    fn come(&self, left: Left<'_>, first: First, lap: bool) -> Verdict<Self::Found>;
+
+    /// Judges what was found, after `last` was found at an earlier point;
+    /// `returned`: the operation has come back with success.
+    fn judge(&self, found: &Self::Found, last: Option<&Self::Found>, returned: bool) -> Verdict<()>;
+}
+
 /// One scenario under observation.
-pub(crate) struct Watch<'a> {
+pub(crate) struct Watch<'a, S: Survivors> {
     scenario: Scenario,
-    expected: &'a Expected,
+    survivors: &'a S,
     view: &'a View,
-    trusts_hints: bool,
     image: Image,
     changes: Changes,
     replica: Replica,
-    found: Option<Found>,
+    found: Option<S::Found>,
     begun: bool,
     tally: Tally,
 }
 
-impl<'a> Watch<'a> {
+impl<'a, S: Survivors> Watch<'a, S> {
     /// Starts from what the region holds now.
-    pub(crate) fn new(
-        scenario: Scenario,
-        expected: &'a Expected,
-        view: &'a View,
-        trusts_hints: bool,
-    ) -> Watch<'a> {
+    pub(crate) fn new(scenario: Scenario, survivors: &'a S, view: &'a View) -> Watch<'a, S> {
         let image = view.image();
         let replica = Replica::new(&image);
         let tally = Tally { scenarios: 1, ..Tally::default() };
-        Watch {
-            scenario,
-            expected,
-            view,
-            trusts_hints,
-            image,
-            changes: Changes::default(),
-            replica,
-            found: None,
-            begun: false,
-            tally,
-        }
+        let changes = Changes::default();
+        Watch { scenario, survivors, view, image, changes, replica, found: None, begun: false, tally }
     }
 
     /// What the region holds now is what a kill would leave.
@@ -93,25 +109,20 @@ impl<'a> Watch<'a> {
                 self.report(violation);
             }
         } else if returned
-            && let Some(found) = self.found
-            && let Err(violation) = self.expected.judge(found, None, returned)
+            && let Some(found) = &self.found
+            && let Err(violation) = self.survivors.judge(found, None, returned)
         {
             self.report(violation);
         }
         Ok(())
     }
 
-    fn send_survivors(&mut self, returned: bool) -> Result<(), String> {
+    fn send_survivors(&mut self, returned: bool) -> Verdict<()> {
         let lap = self.tally.images % LAP_EVERY == 1;
         let mut send = |first: First| {
-            let survivors = Survivors {
-                replica: &self.replica,
-                shape: self.scenario.shape(),
-                expected: self.expected,
-                trusts_hints: self.trusts_hints,
-            };
+            let left = Left { image: &self.image, replica: &self.replica };
             // A survivor that panics has not survived.
-            let found = catch_unwind(AssertUnwindSafe(|| survivors.come(first, lap)));
+            let found = catch_unwind(AssertUnwindSafe(|| self.survivors.come(left, first, lap)));
             self.replica.roll_back();
             found.unwrap_or_else(|_| Err("a panic".into())).map_err(|what| format!("{first:?} first: {what}"))
         };
@@ -120,8 +131,8 @@ impl<'a> Watch<'a> {
         if writer_first != reader_first {
             return Err(format!("Producer first: {writer_first:?}, Consumer first: {reader_first:?}"));
         }
-        let last = self.found.replace(writer_first);
-        self.expected.judge(writer_first, last, returned)
+        let last = self.found.replace(writer_first.clone());
+        self.survivors.judge(&writer_first, last.as_ref(), returned)
     }
 
     fn report(&mut self, violation: String) {
