@@ -84,7 +84,7 @@ pub struct Arguments {
 enum OnFull {
     /// Wait for the consumer
     Block,
-    /// Fail
+    /// Fail, with --timeout once it has waited that long
     Fail,
     /// Drop the new message, with --timeout once it has waited that long
     Drop,
@@ -354,8 +354,7 @@ impl Sender<'_> {
     fn waits(&self) -> bool {
         match self.arguments.on_full {
             OnFull::Block => true,
-            OnFull::Fail => false,
-            OnFull::Drop => self.arguments.region.timeout.is_some(),
+            OnFull::Fail | OnFull::Drop => self.arguments.region.timeout.is_some(),
         }
     }
 
@@ -364,7 +363,7 @@ impl Sender<'_> {
         match (e, self.arguments.on_full) {
             (SendError::Full, OnFull::Drop) => Ok(Cause::Full),
             (SendError::TimedOut, OnFull::Drop) => Ok(Cause::Deadline),
-            (SendError::Full, _) => Err(full(self.sent)),
+            (SendError::Full, _) | (SendError::TimedOut, OnFull::Fail) => Err(full(self.sent)),
             (SendError::TimedOut, _) => Err(Exit::timeout("the ring stayed full for --timeout")),
             (e, _) => Err(e.into()),
         }

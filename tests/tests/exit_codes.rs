@@ -84,6 +84,20 @@ fn one_when_the_ring_is_full_and_that_is_to_fail() {
 }
 
 #[test]
+fn to_fail_may_take_its_time() {
+    let lab = Lab::new();
+    let flags = ["ring", "--capacity", "64KiB", "--on-full", "fail", "--generate", "5000", "--size", "64"];
+    let with = |timeout| [&flags[..], &["--timeout", timeout]].concat();
+    let done = lab.run(Producer, &with("50ms"), b"").expect(1);
+    assert!(done.stderr.contains("full after 818 messages"), "{}", done.stderr);
+    lab.run(Consumer, &["ring", "--verify"], b"").expect(3);
+    let producer = lab.start(Producer, &with("60s"));
+    let done = lab.run(Consumer, &["ring", "--verify"], b"").expect(0);
+    assert!(done.stderr.contains("messages=5000 missing=0 duplicated=0 corrupt=0"), "{}", done.stderr);
+    producer.finish().expect(0);
+}
+
+#[test]
 fn three_when_the_producer_was_killed_and_it_is_named() {
     let lab = Lab::new();
     let mut producer = piped(&lab, &[]);
