@@ -12,6 +12,8 @@
 //!
 //!     cargo bench -p shmring --bench lanes
 
+mod common;
+
 use std::error::Error;
 use std::hint::spin_loop;
 use std::path::Path;
@@ -19,7 +21,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use common::{our_cores, pin, print};
 use shmring::{Consumer, Order, Producer, Read, ReadError, RegionOptions, SendError};
 
 const LEN: usize = 64;
@@ -137,25 +139,6 @@ impl Form {
 #[inline]
 fn take(found: Result<Read<'_>, ReadError>) {
     assert!(matches!(found, Ok(Read::Message(m)) if m.payload.len() == LEN));
-}
-
-fn pin(core: usize) {
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).expect("one of our own cores");
-}
-
-fn our_cores() -> Option<[usize; 2]> {
-    let set = sched_getaffinity(None).ok()?;
-    let mut ours = (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core));
-    Some([ours.next()?, ours.next()?])
-}
-
-fn print(what: &str, mut values: Vec<f64>) {
-    values.sort_by(f64::total_cmp);
-    let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
-    let [least, quarter, median, three, most] = [0.0, 0.25, 0.5, 0.75, 1.0].map(at);
-    println!("  {what:<24} {median:>7.3}   {quarter:.3} to {three:.3}   {least:.3} to {most:.3}");
 }
 
 /// Runs the forms by turns; each one's speed against that of the one named.

@@ -16,6 +16,8 @@
 //!
 //!     cargo bench -p shmring --bench wake
 
+mod common;
+
 use std::error::Error;
 use std::fs::File;
 use std::hint::spin_loop;
@@ -24,7 +26,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use common::{our_cores, pin, print};
 use shmring::RegionOptions;
 use shmring::internals::layout::{Geometry, Word};
 use shmring::internals::ring::sleep::{SleepCell, wake};
@@ -191,25 +193,6 @@ fn ping_pong(cores: [usize; 2]) -> f64 {
     time.as_nanos() as f64 / (2 * BOUNCES) as f64
 }
 
-fn pin(core: usize) {
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).expect("one of our own cores");
-}
-
-fn our_cores() -> Option<[usize; 2]> {
-    let set = sched_getaffinity(None).ok()?;
-    let mut ours = (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core));
-    Some([ours.next()?, ours.next()?])
-}
-
-fn print(what: &str, mut values: Vec<f64>) {
-    values.sort_by(f64::total_cmp);
-    let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
-    let [least, quarter, median, three, most] = [0.0, 0.25, 0.5, 0.75, 1.0].map(at);
-    println!("{what:<18} {median:>7.3}   {quarter:.3} to {three:.3}   {least:.3} to {most:.3}");
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
     let Some(cores) = our_cores() else {
         println!("skipped: wake: needs two cores");
@@ -245,7 +228,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     println!("a line from core to core: {:.0} ns", ping_pong(cores));
-    println!("{:<18} {:>7}   quarters          all", "", "median");
+    println!("  {:<24} {:>7}   quarters          all", "", "median");
     let of = |value: fn(&[f64; 3]) -> f64| runs.iter().map(value).collect::<Vec<_>>();
     print("none, M/s", of(|run| run[0]));
     print("barrier, M/s", of(|run| run[1]));

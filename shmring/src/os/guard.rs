@@ -35,7 +35,7 @@ use super::fork;
 use super::lack::Lack;
 
 /// The most guarded ranges of a process: a handle that maps every lane a region
-/// can have takes half of them.
+/// can have takes 1025 of them.
 const MOST: usize = 2048;
 
 /// What `Entry::generation` says in its low two bits.
