@@ -13,7 +13,7 @@
 //! Two forms of the handshake run here: wakers that are not registered and
 //! fence themselves, and registered ones that fence because the sleeper says
 //! that it has no barrier. The third, a fence that the sleeper puts into the
-//! wakers, the checker does not know: `store_buffer.rs` shows it.
+//! wakers, the checker does not know: `tests::store_buffer` shows it.
 
 use std::cell::Cell;
 use std::sync::Arc;

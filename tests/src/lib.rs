@@ -11,6 +11,7 @@ mod place;
 mod programs;
 mod random;
 mod smaps;
+pub mod store_buffer;
 mod trace;
 mod victim;
 

@@ -23,16 +23,6 @@ fn rounds(operation: Operation) -> usize {
     }
 }
 
-/// Scenarios with each planted bug: a round without its longest messages,
-/// which the harness's own memory copies slowly; fewer where one has many steps.
-fn planted(operation: Operation) -> usize {
-    use Operation::{DropMessage, LaneTake, LanesCommit, TotalSend};
-    match operation {
-        LaneTake | TotalSend | DropMessage | LanesCommit => 4,
-        _ => ROUND - 2,
-    }
-}
-
 /// Runs scenarios, each on a region of its own.
 pub(crate) struct Campaign {
     folder: tempfile::TempDir,
@@ -62,25 +52,10 @@ impl Campaign {
         Ok(tally)
     }
 
-    /// Steps through the operation that `plant` shows in; with none, as a
-    /// control, through those of all.
+    /// Runs what `plant` shows in; with none, as a control, everything that
+    /// any of them shows in.
     pub(crate) fn plant(&self, plant: Option<Plant>) -> Result<Tally> {
-        let operations = match plant {
-            Some(plant) => vec![plant.operation()],
-            None => {
-                use Operation::{DropMessage, FileCommit, LanesCommit, Send, TotalSend};
-                vec![Send, FileCommit, TotalSend, DropMessage, LanesCommit]
-            }
-        };
-        let mut tally = Tally::default();
-        for operation in operations {
-            for number in 0..planted(operation) {
-                let scenario = Scenario::new(operation, number);
-                let one = plant::run(plant, scenario, &self.path(), &self.progress);
-                tally.add(&self.cleared(scenario, one)?);
-            }
-        }
-        Ok(tally)
+        plant::run(plant, &self.path(), &self.progress)
     }
 
     fn run(&self, scenario: Scenario) -> Result<Tally> {

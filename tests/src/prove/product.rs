@@ -97,7 +97,7 @@ pub(crate) fn run(scenario: Scenario, path: &Path, progress: &Progress) -> Resul
     let subjects = &expected.messages[expected.messages.len() - plan.subjects.len()..];
     let mut operate = || product.operate(&scenario, subjects);
     let focus = if scenario.needs_focus() { Some(find_focus(&view, progress, &mut operate)?) } else { None };
-    let survivors = OneLane { shape: scenario.shape(), expected: &expected, trusts_hints: false };
+    let survivors = OneLane { shape: scenario.shape(), expected: &expected, plant: None };
     let mut watch = Watch::new(scenario, &survivors, &view);
     each_instruction(progress, focus.as_ref(), operate, |returned| watch.look(returned))?;
     Ok(watch.finish())

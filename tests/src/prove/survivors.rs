@@ -7,6 +7,7 @@ use shmring::internals::layout::record::Kind;
 use shmring::internals::ring::{Claim, Memory, Reader, Shape, Writer};
 
 use super::expected::{AFTER, Expected, Found, LAP_LEN};
+use super::plant::{self, Plant, Planted};
 use super::replica::LaneCopy;
 use super::watch::{First, Left, Survivors, Verdict};
 
@@ -16,16 +17,16 @@ pub(crate) struct OneLane<'a> {
     pub(crate) shape: Shape,
     /// What they may find.
     pub(crate) expected: &'a Expected,
-    /// The planted bug of a producer that trusts the hints.
-    pub(crate) trusts_hints: bool,
+    /// The planted bug, which they may have.
+    pub(crate) plant: Option<Plant>,
 }
 
 impl Survivors for OneLane<'_> {
     type Found = Found;
 
     fn come(&self, left: Left<'_>, first: First, lap: bool) -> Verdict<Found> {
-        let OneLane { shape, expected, trusts_hints } = *self;
-        let rings = Rings { lane: left.replica.lane(0), shape, expected, trusts_hints };
+        let OneLane { shape, expected, plant } = *self;
+        let rings = Rings { lane: left.replica.lane(0), shape, expected, plant };
         match first {
             First::Producer => rings.writer_first(lap),
             First::Consumer => rings.reader_first(lap),
@@ -37,13 +38,16 @@ impl Survivors for OneLane<'_> {
     }
 }
 
+type LaneReader<'a> = Reader<Planted<LaneCopy<'a>>>;
+type LaneWriter<'a> = Writer<Planted<LaneCopy<'a>>>;
+
 /// Their rings.
 struct Rings<'a> {
     /// What they work on.
     lane: LaneCopy<'a>,
     shape: Shape,
     expected: &'a Expected,
-    trusts_hints: bool,
+    plant: Option<Plant>,
 }
 
 impl<'a> Rings<'a> {
@@ -100,17 +104,25 @@ impl<'a> Rings<'a> {
         Ok(Found { committed, published: self.expected.index(end), end_marks })
     }
 
-    fn new_reader(&self) -> Verdict<Reader<LaneCopy<'a>>> {
-        let mut reader = Reader::take_over(&self.lane, self.shape, 1);
-        reader.add(self.lane).map_err(|broken| format!("the new consumer: {broken}"))?;
+    /// The lane as those see it who have such a bug.
+    fn seen(&self, has: fn(Plant) -> bool) -> Planted<LaneCopy<'a>> {
+        let seen = Planted::new(self.lane, self.shape, self.plant.filter(|&plant| has(plant)));
+        seen.arm();
+        seen
+    }
+
+    fn new_reader(&self) -> Verdict<LaneReader<'a>> {
+        let seen = self.seen(Plant::is_of_new_consumers);
+        let mut reader = Reader::take_over(&seen, self.shape, 1);
+        reader.add(seen).map_err(|broken| format!("the new consumer: {broken}"))?;
         Ok(reader)
     }
 
     /// Takes over twice, which must be the same as once.
-    fn new_writer(&self) -> Verdict<Writer<Eyes<'a>>> {
-        let eyes = || Eyes { lane: self.lane, trusts_hints: self.trusts_hints };
+    fn new_writer(&self) -> Verdict<LaneWriter<'a>> {
         let take_over = || {
-            Writer::take_over(eyes(), self.shape).map_err(|corrupt| format!("the new producer: {corrupt}"))
+            plant::take_over(self.seen(Plant::is_of_new_producers), self.shape)
+                .map_err(|corrupt| format!("the new producer: {corrupt}"))
         };
         let state = |w: &Writer<_>| (w.tail(), w.sequence(), w.bytes());
         let first = state(&take_over()?);
@@ -124,7 +136,7 @@ impl<'a> Rings<'a> {
         }
         let bytes = self.expected.bytes(published);
         // There is no hint that says how many bytes.
-        if !self.trusts_hints && writer.bytes() != bytes {
+        if self.plant != Some(Plant::TailTrustedBlindly) && writer.bytes() != bytes {
             return Err(format!("the new producer counts {} bytes of {bytes}", writer.bytes()));
         }
         Ok(writer)
@@ -132,7 +144,7 @@ impl<'a> Rings<'a> {
 
     /// Sends the `i`th message of the new producer; false if there is no room,
     /// which is checked to be true.
-    fn send(&self, writer: &mut Writer<Eyes<'a>>, i: usize, end: u64) -> Verdict<bool> {
+    fn send(&self, writer: &mut LaneWriter<'a>, i: usize, end: u64) -> Verdict<bool> {
         let message = self.expected.after(i, end);
         match writer.claim(message.len()) {
             Ok(()) => {
@@ -151,7 +163,7 @@ impl<'a> Rings<'a> {
         }
     }
 
-    fn must_send(&self, writer: &mut Writer<Eyes<'a>>, i: usize, end: u64) -> Verdict<()> {
+    fn must_send(&self, writer: &mut LaneWriter<'a>, i: usize, end: u64) -> Verdict<()> {
         match self.send(writer, i, end)? {
             true => Ok(()),
             false => Err("an empty ring is called full".into()),
@@ -160,12 +172,7 @@ impl<'a> Rings<'a> {
 
     /// Reads everything, commits it and checks that nothing is left; says how
     /// many end marks there were.
-    fn drain(
-        &self,
-        reader: &mut Reader<LaneCopy<'a>>,
-        writer: &Writer<Eyes<'a>>,
-        end: u64,
-    ) -> Verdict<usize> {
+    fn drain(&self, reader: &mut LaneReader<'a>, writer: &LaneWriter<'a>, end: u64) -> Verdict<usize> {
         let end_marks = self.read_all(reader, end)?;
         reader.commit();
         let (read, sent) =
@@ -178,7 +185,7 @@ impl<'a> Rings<'a> {
         Ok(end_marks)
     }
 
-    fn read_all(&self, reader: &mut Reader<LaneCopy<'a>>, end: u64) -> Verdict<usize> {
+    fn read_all(&self, reader: &mut LaneReader<'a>, end: u64) -> Verdict<usize> {
         let mut end_marks = 0;
         let mut buffer = Vec::new();
         for _ in 0..=self.shape.capacity / self.shape.align {
@@ -206,12 +213,7 @@ impl<'a> Rings<'a> {
     }
 
     /// More than a whole lap of messages, one at a time.
-    fn go_round(
-        &self,
-        writer: &mut Writer<Eyes<'a>>,
-        reader: &mut Reader<LaneCopy<'a>>,
-        end: u64,
-    ) -> Verdict<()> {
+    fn go_round(&self, writer: &mut LaneWriter<'a>, reader: &mut LaneReader<'a>, end: u64) -> Verdict<()> {
         for i in 0..=(self.shape.capacity as usize / LAP_LEN) {
             self.must_send(writer, AFTER.len() + i, end)?;
             self.drain(reader, writer, end)?;
@@ -227,56 +229,5 @@ impl<'a> Rings<'a> {
             return Err("the lane is closed and has no end mark".into());
         }
         Ok(())
-    }
-}
-
-/// The lane as a new producer sees it: as it is, or with the planted bug
-/// of one that takes the tail hint for the tail and looks at no record.
-#[derive(Debug)]
-struct Eyes<'a> {
-    lane: LaneCopy<'a>,
-    trusts_hints: bool,
-}
-
-impl Memory for Eyes<'_> {
-    fn load(&self, word: Word) -> u64 {
-        self.lane.load(match word {
-            Word::CheckTail(_) if self.trusts_hints => Word::TailHint,
-            Word::CheckSequence(_) if self.trusts_hints => Word::SequenceHint,
-            word => word,
-        })
-    }
-    fn load_acquire(&self, word: Word) -> u64 {
-        self.lane.load_acquire(word)
-    }
-    fn store(&self, word: Word, value: u64) {
-        self.lane.store(word, value)
-    }
-    fn store_release(&self, word: Word, value: u64) {
-        self.lane.store_release(word, value)
-    }
-    fn replace(&self, word: Word, current: u64, new: u64) -> bool {
-        self.lane.replace(word, current, new)
-    }
-    fn add(&self, word: Word, value: u64) -> u64 {
-        self.lane.add(word, value)
-    }
-    fn header_acquire(&self, position: u64) -> u64 {
-        if self.trusts_hints { 0 } else { self.lane.header_acquire(position) }
-    }
-    fn store_header(&self, position: u64, value: u64) {
-        self.lane.store_header(position, value)
-    }
-    fn store_header_release(&self, position: u64, value: u64) {
-        self.lane.store_header_release(position, value)
-    }
-    fn write(&self, position: u64, bytes: &[u8]) {
-        self.lane.write(position, bytes)
-    }
-    fn read(&self, position: u64, bytes: &mut [u8]) {
-        self.lane.read(position, bytes)
-    }
-    fn keep_program_order(&self) {
-        self.lane.keep_program_order()
     }
 }

@@ -7,14 +7,14 @@
 //! Attaching asks the kernel and formats text for thousands of instructions and
 //! touches the lane with few. So an operation may be rehearsed first, from
 //! system call to system call, to step later only where the lane changes.
-#![allow(unsafe_code)] // fork, and one word shared with the child
+#![allow(unsafe_code)] // fork, one word shared with the child, what the kernel says of its system calls
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -80,7 +80,7 @@ impl Drop for Progress {
 }
 
 /// A stopped child, killed and reaped when dropped.
-struct Tracee(Pid);
+pub(crate) struct Tracee(Pid);
 
 impl Drop for Tracee {
     fn drop(&mut self) {
@@ -164,6 +164,49 @@ pub(crate) fn rehearse(
     }
 }
 
+/// A system call that a stopped child is about to make.
+pub(crate) struct Call {
+    child: Pid,
+    /// Which.
+    pub(crate) number: u64,
+    /// What it is given.
+    pub(crate) arguments: [u64; 6],
+}
+
+impl Call {
+    /// A word of the child's memory.
+    pub(crate) fn word(&self, at: u64) -> Result<u64> {
+        Ok(ptrace::read(self.child, at as ptrace::AddressType)? as u64)
+    }
+
+    /// Changes a word of the child's memory.
+    pub(crate) fn set_word(&self, at: u64, word: u64) -> Result<()> {
+        Ok(ptrace::write(self.child, at as ptrace::AddressType, word as libc::c_long)?)
+    }
+}
+
+/// Calls `operation` in a child and `at_call` before each of its system calls.
+/// The child is stopped when it has returned, and lives until what is returned
+/// is dropped.
+///
+/// The caller has no other thread.
+pub(crate) fn until_returned(
+    progress: &Progress,
+    operation: impl FnOnce() -> Result<()>,
+    mut at_call: impl FnMut(&Call) -> Result<()>,
+) -> Result<Tracee> {
+    let child = start(progress, operation)?;
+    loop {
+        child.to_system_call()?;
+        match progress.word().load(Ordering::Acquire) {
+            RETURNED => return Ok(child),
+            FAILED => return Err(child.fail()),
+            _ => at_call(&child.call()?)?,
+        }
+        child.to_system_call()?;
+    }
+}
+
 impl Tracee {
     fn step(&self) -> Result<()> {
         ptrace::step(self.0, None)?;
@@ -193,6 +236,15 @@ impl Tracee {
     #[cfg(not(target_arch = "x86_64"))]
     fn is_at_system_call(&self) -> Result<bool> {
         bail!("this harness does not know the system call instruction of this processor")
+    }
+
+    /// The system call whose entry it is stopped at.
+    fn call(&self) -> Result<Call> {
+        let info = ptrace::syscall_info(self.0)?;
+        ensure!(info.op == libc::PTRACE_SYSCALL_INFO_ENTRY, "stopped elsewhere than before a system call");
+        // SAFETY: at an entry this is what the kernel has written.
+        let entry = unsafe { info.u.entry };
+        Ok(Call { child: self.0, number: entry.nr, arguments: entry.args })
     }
 
     fn fail(&self) -> anyhow::Error {

@@ -18,12 +18,18 @@
 //! has lost a wake-up. Each part of the handshake is left out once, and that
 //! must be found.
 
+mod scenarios;
+
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use shmring::internals::ring::sleep::{SleepCell, reset, sleep, wake};
+pub use scenarios::{
+    Alone, new_owner, registered_at_any_moment, registers_between, three_messages, two_messages,
+    two_producers, wanted_head,
+};
+use shmring::internals::ring::sleep::{SleepCell, sleep, wake};
 
 /// Where the words are in memory: the sleep word, the head that a producer
 /// waits for, and for each process what it publishes and whether it knows that
@@ -34,14 +40,17 @@ const PUBLISHED: usize = 2;
 const REGISTERED: usize = 5;
 const WORDS: usize = 8;
 
-/// The sleeper is thread and process 0; `FIRST` and `SECOND` wake it.
+/// The sleeper is thread and process 0.
 const SLEEPER: usize = 0;
-const FIRST: usize = 1;
-const SECOND: usize = 2;
+/// A process that wakes it.
+pub const FIRST: usize = 1;
+/// The other one.
+pub const SECOND: usize = 2;
 
-/// The bits of the sleep word.
-const ASLEEP: u32 = 1;
-const FENCE: u32 = 2;
+/// The bit of the sleep word: its owner sleeps.
+pub const ASLEEP: u32 = 1;
+/// The bit of the sleep word: its owner has no barrier.
+pub const FENCE: u32 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
@@ -59,10 +68,12 @@ enum Operation {
 
 /// What a handshake leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Twin {
+pub enum Twin {
+    /// Nothing.
     Sound,
     /// The sleeper's barrier does nothing and claims to have worked.
     NoBarrier,
+    /// The sleeper does not look again once the word says that it sleeps.
     NoSecondLook,
     /// A registered waker does not fence for a sleeper without a barrier.
     NoFenceForSleeper,
@@ -265,7 +276,8 @@ impl State {
     }
 }
 
-struct Scenario {
+/// Threads, what they do, and how it begins.
+pub struct Scenario {
     twin: Twin,
     has_barrier: bool,
     start: State,
@@ -293,11 +305,13 @@ impl Scenario {
         Scenario { twin: Twin::Sound, has_barrier: true, start, codes }
     }
 
-    fn twin(self, twin: Twin) -> Scenario {
+    /// With this left out.
+    pub fn twin(self, twin: Twin) -> Scenario {
         Scenario { twin, ..self }
     }
 
-    fn registered<const N: usize>(mut self, processes: [usize; N]) -> Scenario {
+    /// The barrier reaches these processes, and they know it.
+    pub fn registered<const N: usize>(mut self, processes: [usize; N]) -> Scenario {
         for process in processes {
             self.start.registered[process] = true;
             self.start.memory[REGISTERED + process] = 1;
@@ -305,11 +319,21 @@ impl Scenario {
         self
     }
 
-    /// The sleeper has no barrier, and said so before anything else happens.
-    fn without_barrier(mut self) -> Scenario {
-        self.has_barrier = false;
-        self.start.memory[WORD] = after_reset(self.start.memory[WORD], false);
+    /// The barrier reaches nobody, and those who are registered think it does.
+    pub fn before_registering(mut self) -> Scenario {
+        self.start.registered = [false; 3];
         self
+    }
+
+    /// The sleeper's barrier fails when it is first needed.
+    pub fn failing_barrier(self) -> Scenario {
+        Scenario { has_barrier: false, ..self }
+    }
+
+    /// The sleeper has no barrier, and said so before anything else happens.
+    pub fn without_barrier(mut self) -> Scenario {
+        self.start.memory[WORD] = Alone::reset(self.start.memory[WORD], false);
+        self.failing_barrier()
     }
 
     /// Runs a thread's code on the results it has.
@@ -327,9 +351,8 @@ impl Scenario {
         }
     }
 
-    /// Goes through all states; how many lost a wake-up.
-    fn explore(self, name: &str) -> usize {
-        let begun = Instant::now();
+    /// Goes through all states.
+    pub fn explore(&self) -> Explored {
         let mut known = HashMap::new();
         let mut seen = HashSet::from([self.start.clone()]);
         let mut open = vec![self.start.clone()];
@@ -377,211 +400,25 @@ impl Scenario {
             }
             open.extend(after.into_iter().filter(|s| seen.insert(s.clone())));
         }
-        assert!(ends > 0, "{name}: nothing ends");
-        println!("{name}: {} states, {lost} of {ends} ends lost, {:.1?}", seen.len(), begun.elapsed());
-        lost
+        assert!(ends > 0, "nothing ends");
+        Explored { states: seen.len(), ends, lost }
     }
 }
 
-/// One registered waker with two messages, and a sleep before each.
-fn two_messages() -> Scenario {
-    let consumer = code(SLEEPER, [wait_for([(FIRST, 1)]), wait_for([(FIRST, 2)])]);
-    let producer = code(FIRST, [part(|cpu| cpu.publish(1)), part(|cpu| cpu.publish(2))]);
-    Scenario::new([consumer, producer]).registered([FIRST])
+/// What was found in all states that there can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Explored {
+    /// How many there are.
+    pub states: usize,
+    /// In so many of them nothing more can happen.
+    pub ends: usize,
+    /// In so many of those the sleeper sleeps on.
+    pub lost: usize,
 }
 
-/// Two wakers with one message each: one of them may find the word cleared by
-/// the other, whose wake-up must do for both. Nobody is registered yet.
-fn two_producers() -> Scenario {
-    let consumer = code(SLEEPER, [wait_for([(FIRST, 1), (SECOND, 1)])]);
-    let producer = |process| code(process, [part(|cpu| cpu.publish(1))]);
-    Scenario::new([consumer, producer(FIRST), producer(SECOND)])
-}
-
-/// A producer that waits for the second of two heads, after it gave up waiting
-/// for a later one.
-fn wanted_head() -> Scenario {
-    let wants = part(|cpu| [48, 32].into_iter().for_each(|head| cpu.store_to(WANTED, head)));
-    let producer = code(SLEEPER, [wants, wait_for([(FIRST, 32)])]);
-    let consumer = code(FIRST, [part(|cpu| cpu.free(16)), part(|cpu| cpu.free(32))]);
-    Scenario::new([producer, consumer]).registered([FIRST])
-}
-
-/// The word of an owner that died asleep, and a new one that waits for the
-/// message of a waker that is at work.
-fn new_owner() -> Scenario {
-    let owner = part(|cpu| reset(cpu, cpu.has_barrier));
-    let consumer = code(SLEEPER, [owner, wait_for([(FIRST, 1)]), wait_for([(FIRST, 2)])]);
-    let producer = code(FIRST, [part(|cpu| cpu.publish(1)), part(|cpu| cpu.publish(2))]);
-    let mut scenario = Scenario::new([consumer, producer]).registered([FIRST]);
-    scenario.start.memory[WORD] = 12 | ASLEEP;
-    scenario
-}
-
-#[test]
-fn no_wake_up_of_a_registered_waker_is_lost() {
-    assert_eq!(two_messages().explore("two messages"), 0);
-}
-
-#[test]
-fn no_wake_up_of_two_registered_wakers_is_lost() {
-    assert_eq!(two_producers().registered([FIRST, SECOND]).explore("two producers"), 0);
-    let mut scenario = two_producers().registered([FIRST, SECOND]);
-    scenario.codes[SLEEPER].parts.push(wait_for([(FIRST, 2), (SECOND, 1)]));
-    scenario.codes[FIRST].parts.push(part(|cpu| cpu.publish(2)));
-    assert_eq!(scenario.explore("two producers, three messages"), 0);
-}
-
-#[test]
-fn no_wake_up_of_an_unregistered_waker_is_lost() {
-    let mut scenario = two_messages();
-    (scenario.start.registered, scenario.start.memory) = ([false; 3], [0; WORDS]);
-    assert_eq!(scenario.explore("two messages, unregistered"), 0);
-}
-
-#[test]
-fn no_wake_up_is_lost_if_one_waker_of_two_is_registered() {
-    assert_eq!(two_producers().registered([SECOND]).explore("two producers, one registered"), 0);
-}
-
-#[test]
-fn no_wake_up_is_lost_if_a_waker_registers_between_two_messages() {
-    let mut scenario = Scenario::new(two_messages().codes);
-    scenario.codes[FIRST].parts.insert(1, part(|cpu| cpu.register()));
-    assert_eq!(scenario.explore("registers between two messages"), 0);
-}
-
-/// In a process of several threads one of its own registers it.
-#[test]
-fn no_wake_up_is_lost_if_a_waker_is_registered_at_any_moment() {
-    let mut codes = two_messages().codes;
-    codes.push(code(FIRST, [part(|cpu| cpu.register())]));
-    assert_eq!(Scenario::new(codes).explore("is registered at any moment"), 0);
-}
-
-#[test]
-fn no_wake_up_is_lost_by_a_sleeper_without_a_barrier() {
-    assert_eq!(two_messages().without_barrier().explore("two messages, no barrier"), 0);
-    let wakers = || two_producers().registered([FIRST, SECOND]);
-    assert_eq!(wakers().without_barrier().explore("two producers, no barrier"), 0);
-    let mixed = || two_producers().registered([SECOND]);
-    assert_eq!(mixed().without_barrier().explore("two producers, one registered, no barrier"), 0);
-}
-
-#[test]
-fn no_wake_up_is_lost_by_a_producer_that_waits_for_a_head() {
-    assert_eq!(wanted_head().explore("wanted head"), 0);
-    assert_eq!(wanted_head().without_barrier().explore("wanted head, no barrier"), 0);
-}
-
-#[test]
-fn no_wake_up_is_lost_by_a_new_owner() {
-    assert_eq!(new_owner().explore("new owner"), 0);
-    let mut before = new_owner();
-    before.start.memory[WORD] |= FENCE;
-    assert_eq!(before.explore("new owner after one without a barrier"), 0);
-}
-
-/// The limit: a light waker that has looked at the word before it says FENCE
-/// may miss that one sleep, which its time-out ends.
-#[test]
-fn a_first_word_without_a_barrier_may_be_missed() {
-    let mut scenario = new_owner();
-    scenario.has_barrier = false;
-    assert!(scenario.explore("new owner without a barrier") > 0);
-    let mut scenario = two_messages();
-    scenario.has_barrier = false;
-    assert!(scenario.explore("the barrier fails") > 0);
-}
-
-#[test]
-fn a_missing_barrier_is_found() {
-    assert!(two_messages().twin(Twin::NoBarrier).explore("two messages: barrier left out") > 0);
-    assert!(wanted_head().twin(Twin::NoBarrier).explore("wanted head: barrier left out") > 0);
-    let wakers = two_producers().registered([FIRST, SECOND]);
-    assert!(wakers.twin(Twin::NoBarrier).explore("two producers: barrier left out") > 0);
-}
-
-#[test]
-fn a_missing_second_look_is_found() {
-    assert!(two_messages().twin(Twin::NoSecondLook).explore("two messages: no second look") > 0);
-    assert!(wanted_head().twin(Twin::NoSecondLook).explore("wanted head: no second look") > 0);
-}
-
-/// Of two messages the second would wake for the first: one each.
-#[test]
-fn a_waker_that_publishes_before_it_is_registered_is_found() {
-    let mut scenario = two_producers().registered([FIRST, SECOND]);
-    scenario.start.registered = [false; 3];
-    assert!(scenario.explore("two producers: publish before registering") > 0);
-}
-
-#[test]
-fn a_missing_fence_for_a_sleeper_without_a_barrier_is_found() {
-    let found =
-        |scenario: Scenario, name| scenario.without_barrier().twin(Twin::NoFenceForSleeper).explore(name);
-    assert!(found(two_messages(), "two messages: FENCE ignored") > 0);
-    assert!(found(wanted_head(), "wanted head: FENCE ignored") > 0);
-    let wakers = two_producers().registered([FIRST, SECOND]);
-    assert!(found(wakers, "two producers: FENCE ignored") > 0);
-}
-
-/// A word of one thread, whose owner's barrier fails.
-#[derive(Default)]
-struct Word {
-    word: Cell<u32>,
-    barriers: Cell<u32>,
-    slept_on: Cell<u32>,
-}
-
-impl SleepCell for Word {
-    fn load(&self) -> u32 {
-        self.word.get()
-    }
-    fn store(&self, value: u32) {
-        self.word.set(value)
-    }
-    fn replace(&self, _: u32, _: u32) -> Result<(), u32> {
-        unreachable!("nobody wakes")
-    }
-    fn fence(&self) {}
-    fn light_fence(&self) -> bool {
-        unreachable!("nobody wakes")
-    }
-    fn barrier(&self) -> bool {
-        self.barriers.set(self.barriers.get() + 1);
-        false
-    }
-    fn wait(&self, expected: u32, _: Duration) {
-        self.slept_on.set(expected)
-    }
-    fn wake(&self) {
-        unreachable!("nobody wakes")
-    }
-}
-
-fn after_reset(word: u32, has_barrier: bool) -> u32 {
-    let word = Word { word: Cell::new(word), ..Word::default() };
-    reset(&word, has_barrier);
-    word.word.get()
-}
-
-#[test]
-fn a_reset_leaves_the_counter_and_says_whether_there_is_a_barrier() {
-    for counter in [0, 4, 400, !(ASLEEP | FENCE)] {
-        for left in [0, ASLEEP, FENCE, ASLEEP | FENCE] {
-            assert_eq!(after_reset(counter | left, true), counter);
-            assert_eq!(after_reset(counter | left, false), counter | FENCE);
-        }
-    }
-}
-
-#[test]
-fn a_barrier_that_fails_is_not_tried_again_and_the_word_says_so() {
-    let word = Word::default();
-    for counter in [4, 8] {
-        sleep(&word, Duration::MAX, || false);
-        assert_eq!(word.slept_on.get(), counter | FENCE | ASLEEP);
-        assert_eq!((word.word.get(), word.barriers.get()), (counter | FENCE, 1));
+impl std::fmt::Display for Explored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Explored { states, ends, lost } = self;
+        write!(f, "{states} states, a wake-up is lost in {lost} of {ends} ends")
     }
 }

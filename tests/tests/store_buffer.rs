@@ -1,0 +1,129 @@
+//! No wake-up is lost on a machine with store buffers, and each part of the
+//! handshake that is left out is found: see `tests::store_buffer`.
+
+use std::time::Duration;
+
+use shmring::internals::ring::sleep::sleep;
+use tests::store_buffer::*;
+
+/// How many ends of the scenario lost a wake-up.
+fn lost(name: &str, scenario: Scenario) -> usize {
+    let explored = scenario.explore();
+    println!("{name}: {explored}");
+    explored.lost
+}
+
+#[test]
+fn no_wake_up_of_a_registered_waker_is_lost() {
+    assert_eq!(lost("two messages", two_messages().registered([FIRST])), 0);
+}
+
+#[test]
+fn no_wake_up_of_two_registered_wakers_is_lost() {
+    assert_eq!(lost("two producers", two_producers().registered([FIRST, SECOND])), 0);
+    assert_eq!(lost("two producers, three messages", three_messages().registered([FIRST, SECOND])), 0);
+}
+
+#[test]
+fn no_wake_up_of_an_unregistered_waker_is_lost() {
+    assert_eq!(lost("two messages, unregistered", two_messages()), 0);
+}
+
+#[test]
+fn no_wake_up_is_lost_if_one_waker_of_two_is_registered() {
+    assert_eq!(lost("two producers, one registered", two_producers().registered([SECOND])), 0);
+}
+
+#[test]
+fn no_wake_up_is_lost_if_a_waker_registers_between_two_messages() {
+    assert_eq!(lost("registers between two messages", registers_between()), 0);
+}
+
+#[test]
+fn no_wake_up_is_lost_if_a_waker_is_registered_at_any_moment() {
+    assert_eq!(lost("is registered at any moment", registered_at_any_moment()), 0);
+}
+
+#[test]
+fn no_wake_up_is_lost_by_a_sleeper_without_a_barrier() {
+    let scenarios = [
+        ("two messages", two_messages().registered([FIRST])),
+        ("two producers", two_producers().registered([FIRST, SECOND])),
+        ("two producers, one registered", two_producers().registered([SECOND])),
+        ("wanted head", wanted_head().registered([FIRST])),
+    ];
+    for (name, scenario) in scenarios {
+        assert_eq!(lost(&format!("{name}, no barrier"), scenario.without_barrier()), 0);
+    }
+}
+
+#[test]
+fn no_wake_up_is_lost_by_a_producer_that_waits_for_a_head() {
+    assert_eq!(lost("wanted head", wanted_head().registered([FIRST])), 0);
+}
+
+#[test]
+fn no_wake_up_is_lost_by_a_new_owner() {
+    assert_eq!(lost("new owner", new_owner(0).registered([FIRST])), 0);
+    assert_eq!(lost("new owner after one without a barrier", new_owner(FENCE).registered([FIRST])), 0);
+}
+
+/// The limit: a light waker that has looked at the word before it says FENCE
+/// may miss that one sleep, which its time-out ends.
+#[test]
+fn a_first_word_without_a_barrier_may_be_missed() {
+    let owner = new_owner(0).registered([FIRST]).failing_barrier();
+    assert!(lost("new owner without a barrier", owner) > 0);
+    assert!(lost("the barrier fails", two_messages().registered([FIRST]).failing_barrier()) > 0);
+}
+
+#[test]
+fn a_missing_barrier_is_found() {
+    let found = |scenario: Scenario, name| lost(name, scenario.twin(Twin::NoBarrier)) > 0;
+    assert!(found(two_messages().registered([FIRST]), "two messages: barrier left out"));
+    assert!(found(wanted_head().registered([FIRST]), "wanted head: barrier left out"));
+    assert!(found(two_producers().registered([FIRST, SECOND]), "two producers: barrier left out"));
+}
+
+#[test]
+fn a_missing_second_look_is_found() {
+    let found = |scenario: Scenario, name| lost(name, scenario.twin(Twin::NoSecondLook)) > 0;
+    assert!(found(two_messages().registered([FIRST]), "two messages: no second look"));
+    assert!(found(wanted_head().registered([FIRST]), "wanted head: no second look"));
+}
+
+/// Of two messages the second would wake for the first: one each.
+#[test]
+fn a_waker_that_publishes_before_it_is_registered_is_found() {
+    let scenario = two_producers().registered([FIRST, SECOND]).before_registering();
+    assert!(lost("two producers: publish before registering", scenario) > 0);
+}
+
+#[test]
+fn a_missing_fence_for_a_sleeper_without_a_barrier_is_found() {
+    let found =
+        |scenario: Scenario, name| lost(name, scenario.without_barrier().twin(Twin::NoFenceForSleeper)) > 0;
+    assert!(found(two_messages().registered([FIRST]), "two messages: FENCE ignored"));
+    assert!(found(wanted_head().registered([FIRST]), "wanted head: FENCE ignored"));
+    assert!(found(two_producers().registered([FIRST, SECOND]), "two producers: FENCE ignored"));
+}
+
+#[test]
+fn a_reset_leaves_the_counter_and_says_whether_there_is_a_barrier() {
+    for counter in [0, 4, 400, !(ASLEEP | FENCE)] {
+        for left in [0, ASLEEP, FENCE, ASLEEP | FENCE] {
+            assert_eq!(Alone::reset(counter | left, true), counter);
+            assert_eq!(Alone::reset(counter | left, false), counter | FENCE);
+        }
+    }
+}
+
+#[test]
+fn a_barrier_that_fails_is_not_tried_again_and_the_word_says_so() {
+    let word = Alone::default();
+    for counter in [4, 8] {
+        sleep(&word, Duration::MAX, || false);
+        assert_eq!(word.slept_on.get(), counter | FENCE | ASLEEP);
+        assert_eq!((word.word.get(), word.barriers.get()), (counter | FENCE, 1));
+    }
+}
