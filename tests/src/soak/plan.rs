@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use ::tests::Random;
 use shmring::{Order, RegionOptions};
-use tests::Random;
 
 /// Somebody who takes part: 0 is the consumer, the others are producers.
 pub(super) type Part = usize;
@@ -66,8 +66,8 @@ impl Plan {
             start_sequence: if is_late { u64::MAX - 5000 } else { 0 },
             names: (0..producers).map(|i| (i < named).then(|| format!("till-{i}"))).collect(),
             length: Duration::from_millis(random.among(1000..4000)),
-            patience: one_of(&mut random, &[2, 4, 16]),
-            pause: one_of(&mut random, &[10_000, 30_000, 60_000]),
+            patience: one_of(&mut random, &[2, 4, 8]),
+            pause: one_of(&mut random, &[5000, 20_000, 40_000]),
             events: Random::of(random.word()),
         }
     }

@@ -144,28 +144,27 @@ fn after(
     let mut found: Vec<State> = Vec::new();
     let mut refused = None;
     for mut state in states {
-        let mut follow = || -> Result<_> {
-            state.read(sure, streams)?;
-            let mut then = state.clone();
-            then.read(rest, streams)?;
-            Ok(then)
-        };
-        match follow() {
-            Ok(then) => {
-                let again = then.messages - state.messages;
-                let is_cut_short = matches!(rest.last(), Some(Event::Commit));
-                found.push(state);
-                if is_cut_short {
-                    found.push(then);
-                } else {
-                    verdict.again += again;
-                }
+        let mut then = state.clone();
+        let read = then.read(sure, streams).and_then(|()| {
+            state.clone_from(&then);
+            then.read(rest, streams).map_err(|(at, e)| (sure.len() + at, e))
+        });
+        if let Err((at, error)) = read {
+            // The one that holds longest says best what is wrong.
+            if refused.as_ref().is_none_or(|(longest, _)| at >= *longest) {
+                refused = Some((at, error));
             }
-            Err(error) => refused = Some(error),
+            continue;
         }
+        if matches!(rest.last(), Some(Event::Commit)) {
+            found.push(then);
+        } else {
+            verdict.again += then.messages - state.messages;
+        }
+        found.push(state);
     }
     match refused {
-        Some(error) if found.is_empty() => Err(error),
+        Some((_, error)) if found.is_empty() => Err(error),
         _ => Ok(distinct(found)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 
 use super::parse::{Death, Director, Event, Item, Kind};
 use super::sent::Streams;
@@ -61,10 +61,11 @@ impl State {
         self.next == other.next && self.told == other.told && key(self) == key(other)
     }
 
-    /// Goes on by what was read; fails at the first thing that cannot be.
-    pub(super) fn read(&mut self, events: &[Event], streams: &Streams<'_>) -> Result<()> {
-        for event in events {
-            match event {
+    /// Goes on by what was read; fails at the first thing that cannot be, and
+    /// says which.
+    pub(super) fn read(&mut self, events: &[Event], streams: &Streams<'_>) -> Result<(), (usize, Error)> {
+        for (at, event) in events.iter().enumerate() {
+            let read = match event {
                 Event::Message { .. } => self.message(event, streams),
                 Event::Name(lane, name) => self.names.get_mut(*lane).context("no such lane").map(|known| {
                     known.clone_from(name);
@@ -73,8 +74,8 @@ impl State {
                 Event::Died(death) => self.death(death, streams),
                 Event::End { since, until } => self.end(*since, *until, streams),
                 Event::Commit | Event::Committed => Ok(()),
-            }
-            .with_context(|| format!("{event:?}"))?;
+            };
+            read.with_context(|| format!("{event:x?}")).map_err(|e| (at, e))?;
         }
         Ok(())
     }
