@@ -27,6 +27,8 @@ pub(super) struct Plan {
     patience: u64,
     /// Events are up to so many microseconds apart.
     pause: u64,
+    /// What the processes draw from comes from this.
+    seeds: u64,
     events: Random,
 }
 
@@ -68,6 +70,7 @@ impl Plan {
             length: Duration::from_millis(random.among(1000..4000)),
             patience: one_of(&mut random, &[2, 4, 8]),
             pause: one_of(&mut random, &[5000, 20_000, 40_000]),
+            seeds: random.word(),
             events: Random::of(random.word()),
         }
     }
@@ -82,9 +85,10 @@ impl Plan {
             .start_at(self.start_position, self.start_sequence)
     }
 
-    /// What one process draws from.
-    pub(super) fn seed(&mut self) -> u64 {
-        self.events.word()
+    /// What one process draws from: the `count`th of the consumers or producers.
+    /// Not from among the events, which must not depend on who came.
+    pub(super) fn seed(&self, part: Part, count: u32) -> u64 {
+        Random::of(self.seeds ^ (u64::from(count) << 1 | u64::from(part > 0))).word()
     }
 
     /// The next thing that happens.
@@ -116,7 +120,9 @@ mod tests {
         let events = |seed, round| {
             let mut plan = Plan::of(seed, round);
             let heading = format!("{plan:?}");
-            (heading, (0..100).map(|_| plan.event()).collect::<Vec<_>>())
+            let seeds = [plan.seed(0, 5), plan.seed(1, 5), plan.seed(1, 6)];
+            assert!(seeds[0] != seeds[1] && seeds[1] != seeds[2]);
+            (heading, seeds, (0..100).map(|_| plan.event()).collect::<Vec<_>>())
         };
         assert_eq!(events(7, 3), events(7, 3));
         assert_ne!(events(7, 3), events(7, 4));

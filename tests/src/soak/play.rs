@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use nix::sys::signal::Signal;
 use shmring::Order;
 use tests::board::{Mapped, Shared};
-use tests::{Child, Lab};
+use tests::{Child, DEADLINE, Lab};
 
 use super::notes::{Notes, stamp};
 use super::plan::{Part, Plan};
@@ -65,21 +65,11 @@ pub(crate) fn play(folder: &Path, seed: u64, round: u64, longest: Duration) -> R
         stage.event()?;
     }
     board.stop.set(1);
-    for part in 1..stage.players.len() {
-        stage.go_on(part)?;
-    }
-    stage.go_on(0)?;
+    (0..stage.players.len()).try_for_each(|part| stage.go_on(part))?;
     // Whoever waits for room needs somebody who reads.
-    while stage.players[1..].iter().any(Option::is_some) {
-        stage.reap()?;
-        stage.start(0)?;
-        thread::sleep(Duration::from_millis(1));
-    }
+    stage.until("the end of all producers", |stage| stage.players[1..].iter().all(Option::is_none))?;
     board.word.set(1);
-    while !stage.is_finished {
-        stage.start(0)?;
-        stage.end(0)?;
-    }
+    stage.until("the end of what they sent", |stage| stage.is_finished)?;
     stage.notes.write(format_args!("over"))?;
     Ok(stage.deeds)
 }
@@ -95,7 +85,10 @@ impl Stage<'_> {
             0 => ("consume", 'c', &mut self.consumers),
             _ => ("produce", 'p', &mut self.producers),
         };
-        command.arg(role).arg(self.folder).args([count.to_string(), self.plan.seed().to_string()]);
+        command
+            .arg(role)
+            .arg(self.folder)
+            .args([count.to_string(), self.plan.seed(part, *count).to_string()]);
         if let Some(Some(name)) = part.checked_sub(1).map(|at| &self.plan.names[at]) {
             command.arg(name);
         }
@@ -130,6 +123,21 @@ impl Stage<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Waits until it is so, while there is a consumer.
+    fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.reap()?;
+            if is_so(self) {
+                return Ok(());
+            }
+            let running: Vec<_> = self.players.iter().flatten().map(|player| &player.who).collect();
+            ensure!(begun.elapsed() < DEADLINE, "a hang: waited for {what}; running: {running:?}");
+            self.start(0)?;
+            thread::yield_now();
+        }
     }
 
     /// Sees who ended by itself.
