@@ -11,10 +11,20 @@ pub struct Random(u64);
 impl Random {
     /// A new seed each run, printed; `SHMRING_TEST_SEED` repeats one.
     pub fn new(test: &str) -> Random {
-        let given = env::var("SHMRING_TEST_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or_else(|| RandomState::new().hash_one(test));
+        let seed = Random::seed(test);
         println!("{test}: SHMRING_TEST_SEED={seed}");
         Random(seed)
+    }
+
+    /// Those of a seed that somebody else printed.
+    pub fn of(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    /// A new seed each time, or the one of `SHMRING_TEST_SEED`. To be printed.
+    pub fn seed(test: &str) -> u64 {
+        let given = env::var("SHMRING_TEST_SEED").ok().and_then(|s| s.parse().ok());
+        given.unwrap_or_else(|| RandomState::new().hash_one(test))
     }
 
     /// The next number.
