@@ -68,7 +68,8 @@ impl Expected {
         match scenario.operation {
             Operation::Send | Operation::ReserveCommit | Operation::Batch => expected.published[0] = pending,
             Operation::ReadCommit | Operation::FileCommit => expected.committed[1] = pending + READS,
-            Operation::Takeover => {}
+            Operation::Takeover | Operation::FirstConsumer | Operation::FirstProducer => {}
+            Operation::NextProducer => expected.end_marks = [1, 1],
             Operation::ConsumerAttach => {
                 // The dead one had committed these.
                 expected.first = expected.first.wrapping_add(pending as u64);

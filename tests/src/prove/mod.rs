@@ -20,6 +20,7 @@ pub(crate) mod newcomers;
 pub(crate) mod plant;
 pub(crate) mod product;
 pub(crate) mod replica;
+pub(crate) mod report;
 pub(crate) mod scenario;
 pub(crate) mod states;
 pub(crate) mod survivors;

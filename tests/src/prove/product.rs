@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use shmring::internals::layout::record;
@@ -12,7 +12,7 @@ use shmring::internals::ring::Memory;
 use shmring::{Consumer, Producer, Read, Region, RegionOptions, StreamId};
 
 use super::expected::{Expected, FILE_BEFORE, READS};
-use super::scenario::{CAPACITY, FILLERS, Load, Operation, Plan, Scenario, payload};
+use super::scenario::{CAPACITY, Load, Operation, Plan, Scenario, payload};
 use super::survivors::OneLane;
 use super::trace::{Focus, Progress, each_instruction, rehearse};
 use super::view::{Changes, View};
@@ -35,7 +35,7 @@ pub(crate) fn prepare(scenario: &Scenario, plan: &Plan, pair: &mut impl Pair) ->
         sequence = sequence.wrapping_add(1);
         pair.send(&message)
     };
-    for len in [plan.filler; FILLERS].into_iter().chain([plan.spacer]) {
+    for &len in &plan.fillers {
         send(pair, len)?;
         pair.receive()?;
     }
@@ -59,6 +59,14 @@ pub(crate) fn check_believable(scenario: &Scenario, plan: &Plan, view: &View) ->
     Ok(())
 }
 
+/// Fills a new ring with words that look like headers, where there are zeros:
+/// only the first one counts.
+fn leave_believable(plan: &Plan, view: &View) {
+    let lane = view.lane(0);
+    lane.write(0, &payload(plan.believable, 0, CAPACITY as usize));
+    lane.store_header(plan.start_position, 0);
+}
+
 /// A fresh region for a scenario, and a view of it.
 pub(crate) fn create(scenario: &Scenario, plan: &Plan, path: &Path) -> Result<(Region, View)> {
     let align = scenario.shape().align;
@@ -78,10 +86,16 @@ pub(crate) fn create(scenario: &Scenario, plan: &Plan, path: &Path) -> Result<(R
 pub(crate) fn run(scenario: Scenario, path: &Path, progress: &Progress) -> Result<Tally> {
     let plan = scenario.plan();
     let (region, view) = create(&scenario, &plan, path)?;
+    let has_both = !scenario.operation.is_on_new_region();
+    if !has_both {
+        leave_believable(&plan, &view);
+    }
+    let has_producer = scenario.operation != Operation::FirstProducer;
     let mut product = Product {
-        producer: Some(region.producer()?),
-        consumer: Some(region.consumer()?),
+        producer: has_producer.then(|| region.producer()).transpose()?,
+        consumer: has_both.then(|| region.consumer()).transpose()?,
         region,
+        path: path.to_owned(),
         output: Output::new(path)?,
     };
     prepare(&scenario, &plan, &mut product)?;
@@ -122,6 +136,7 @@ pub(crate) fn find_focus(
 
 struct Product {
     region: Region,
+    path: PathBuf,
     producer: Option<Producer>,
     consumer: Option<Consumer>,
     output: Output,
@@ -215,11 +230,8 @@ impl Product {
             Operation::Takeover => {
                 die_sending(scenario, plan, self.producer())?;
                 self.producer.take().expect("attached").abandon();
-                if scenario.twisted() {
-                    view.lane(0).store(Word::TailHint, plan.end.wrapping_add(64));
-                    view.lane(0).store(Word::SequenceHint, 0);
-                }
             }
+            Operation::NextProducer => self.producer.take().expect("attached").close(),
             Operation::ConsumerAttach => {
                 let head = view.lane(0).load(Word::Head);
                 self.read(plan.pending.len())?;
@@ -232,6 +244,12 @@ impl Product {
                 }
             }
             _ => {}
+        }
+        let takes_the_lane = [Operation::Takeover, Operation::FirstProducer, Operation::NextProducer]
+            .contains(&scenario.operation);
+        if takes_the_lane && scenario.twisted() {
+            view.lane(0).store(Word::TailHint, plan.end.wrapping_add(64));
+            view.lane(0).store(Word::SequenceHint, 0);
         }
         Ok(())
     }
@@ -266,6 +284,14 @@ impl Product {
             }
             Operation::Takeover => self.producer = Some(self.region.producer()?),
             Operation::ConsumerAttach => self.consumer = Some(self.region.consumer()?),
+            Operation::FirstConsumer => {
+                self.region = Region::open(&self.path)?;
+                self.consumer = Some(self.region.consumer()?);
+            }
+            Operation::FirstProducer | Operation::NextProducer => {
+                self.region = Region::open(&self.path)?;
+                self.producer = Some(self.region.producer()?);
+            }
             Operation::Close => self.producer.take().expect("attached").close(),
             other => unreachable!("{} is not about one lane alone", other.name()),
         }

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::Result;
+use serde::Serialize;
 
 use super::replica::Replica;
 use super::scenario::Scenario;
@@ -12,11 +13,12 @@ use super::view::{Changes, Image, View};
 const LAP_EVERY: u64 = 128;
 
 /// What was counted.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Tally {
     /// Operations stepped through.
     pub(crate) scenarios: u64,
     /// Instruction boundaries at which the process could have been killed.
+    #[serde(rename = "kill_points")]
     pub(crate) points: u64,
     /// Boundaries at which the lane held other bytes than at the one before:
     /// the survivors ran on each. At the others they would find the same.
