@@ -8,7 +8,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// The rows of the report.
-const OPERATIONS: [&str; 12] = [
+const OPERATIONS: [&str; 13] = [
+    "create",
     "attach",
     "send",
     "reserve_commit",

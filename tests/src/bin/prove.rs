@@ -17,6 +17,7 @@ use clap::Parser;
 mod prove;
 
 use prove::campaign::{Campaign, Form, ROWS};
+use prove::pairs::PAIRS;
 use prove::plant::Plant;
 use prove::report::{Bug, Report, Section};
 use prove::trace::NotPermitted;
@@ -79,12 +80,17 @@ fn everything(options: &Options) -> Result<bool> {
     let campaign = Campaign::new(options.form())?;
 
     let mut operations = Section::new("operation");
+    operations.add("create", campaign.create()?);
     for (name, parts) in ROWS {
         operations.add(name, campaign.row(parts)?);
     }
     operations.print_total();
 
-    let variants = Section::new("variant");
+    let mut variants = Section::new("variant");
+    variants.add("create, then create", campaign.create_twice()?);
+    for (i, (first, second)) in PAIRS.into_iter().enumerate() {
+        variants.add(&format!("{}, then {}", first.name(), second.name()), campaign.pair(i)?);
+    }
     variants.print_total();
 
     let mut plants = Section::new("planted bug");

@@ -1,14 +1,16 @@
 //! How many scenarios of what.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::create::{self, Creation};
+use super::pairs::PAIRS;
 use super::plant::{self, Plant};
 use super::scenario::{Operation, ROUND, Scenario};
 use super::trace::{Progress, stay_on_one_processor};
 use super::watch::Tally;
-use super::{many, newcomers, product};
+use super::{many, newcomers, pairs, product};
 
 /// The rows of the report. What `create` does is not about a lane: it has its own.
 pub(crate) const ROWS: [(&str, &[Operation]); 12] = {
@@ -44,13 +46,16 @@ impl Form {
     /// without optimization an operation has seven times the instructions.
     fn rounds(self, operation: Operation) -> usize {
         use Operation::*;
-        match operation {
-            _ if cfg!(debug_assertions) => 1,
-            DropMessage | LanesCommit | FirstConsumer | FirstProducer | NextProducer if self.is_short => 1,
-            _ if self.is_short => 2,
+        let full = match operation {
             DropMessage | LanesCommit => 2,
             LaneTake | Takeover | TotalSend => 3,
             _ => 7,
+        };
+        match operation {
+            _ if cfg!(debug_assertions) => 1,
+            Send | ReserveCommit | Batch | ReadCommit | FileCommit | Close if self.is_short => 2,
+            _ if self.is_short => 1,
+            _ => full,
         }
     }
 }
@@ -77,6 +82,31 @@ impl Campaign {
     pub(crate) fn new(form: Form) -> Result<Campaign> {
         stay_on_one_processor();
         Ok(Campaign { form, folder: tempfile::tempdir()?, progress: Progress::new()? })
+    }
+
+    /// Steps through creations of a region, the first two and in the long form
+    /// all of them as a whole.
+    pub(crate) fn create(&self) -> Result<Tally> {
+        self.creations(|number| !self.form.is_short || number < 2, create::run)
+    }
+
+    /// Steps through creations on what others leave.
+    pub(crate) fn create_twice(&self) -> Result<Tally> {
+        self.creations(|_| false, create::run_twice)
+    }
+
+    fn creations(
+        &self,
+        is_whole: impl Fn(usize) -> bool,
+        run: fn(Creation, bool, &Path, &Progress) -> Result<Tally>,
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
+        for number in 0..(if self.form.is_short { 8 } else { 12 }) {
+            let creation = Creation::new(number);
+            let one = run(creation, is_whole(number), self.folder.path(), &self.progress);
+            tally.add(&one.with_context(|| creation.to_string())?);
+        }
+        Ok(tally)
     }
 
     /// Steps through a row's operations, each in whole rounds of scenarios,
@@ -122,6 +152,18 @@ impl Campaign {
                 let one = plant::run(plant, scenario, &self.path(), &self.progress);
                 tally.add(&self.cleared(scenario, one)?);
             }
+        }
+        Ok(tally)
+    }
+
+    /// Steps through the `i`th pair of operations, the second on what the first
+    /// one leaves.
+    pub(crate) fn pair(&self, i: usize) -> Result<Tally> {
+        let Form { is_short, .. } = self.form;
+        let mut tally = Tally::default();
+        for number in pairs::numbers(i, is_short) {
+            let one = pairs::run(PAIRS[i], number, is_short, &self.path(), &self.progress);
+            tally.add(&self.cleared(Scenario::new(PAIRS[i].0, number), one)?);
         }
         Ok(tally)
     }

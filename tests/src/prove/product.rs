@@ -84,37 +84,56 @@ pub(crate) fn create(scenario: &Scenario, plan: &Plan, path: &Path) -> Result<(R
 
 /// Steps through one scenario.
 pub(crate) fn run(scenario: Scenario, path: &Path, progress: &Progress) -> Result<Tally> {
-    let plan = scenario.plan();
-    let (region, view) = create(&scenario, &plan, path)?;
-    let has_both = !scenario.operation.is_on_new_region();
-    if !has_both {
-        leave_believable(&plan, &view);
-    }
-    let has_producer = scenario.operation != Operation::FirstProducer;
-    let mut product = Product {
-        producer: has_producer.then(|| region.producer()).transpose()?,
-        consumer: has_both.then(|| region.consumer()).transpose()?,
-        region,
-        path: path.to_owned(),
-        output: Output::new(path)?,
-    };
-    prepare(&scenario, &plan, &mut product)?;
-    if scenario.operation.publishes() || scenario.operation == Operation::Close {
-        check_believable(&scenario, &plan, &view)?;
-    }
-    product.leave_as_found(&scenario, &plan, &view)?;
-
-    let mut expected = Expected::new(&scenario, &plan);
-    if scenario.operation == Operation::FileCommit {
-        expected.file = Some(product.output.file.try_clone()?);
-    }
-    let subjects = &expected.messages[expected.messages.len() - plan.subjects.len()..];
-    let mut operate = || product.operate(&scenario, subjects);
+    let Stage { view, mut product, expected, .. } = Stage::new(scenario, path)?;
+    let mut operate = || product.operate(&scenario, expected.subjects());
     let focus = if scenario.needs_focus() { Some(find_focus(&view, progress, &mut operate)?) } else { None };
     let survivors = OneLane { shape: scenario.shape(), expected: &expected, trusts_hints: false };
     let mut watch = Watch::new(scenario, &survivors, &view);
     each_instruction(progress, focus.as_ref(), operate, |returned| watch.look(returned))?;
     Ok(watch.finish())
+}
+
+/// A scenario just before its operation.
+pub(crate) struct Stage {
+    pub(crate) scenario: Scenario,
+    pub(crate) plan: Plan,
+    pub(crate) view: View,
+    pub(crate) product: Product,
+    pub(crate) expected: Expected,
+}
+
+impl Stage {
+    /// Sets it up.
+    pub(crate) fn new(scenario: Scenario, path: &Path) -> Result<Stage> {
+        Stage::with_plan(scenario, scenario.plan(), path)
+    }
+
+    /// The same with a plan for more than the operation.
+    pub(crate) fn with_plan(scenario: Scenario, plan: Plan, path: &Path) -> Result<Stage> {
+        let (region, view) = create(&scenario, &plan, path)?;
+        let is_new = scenario.operation.is_on_new_region();
+        if is_new {
+            leave_believable(&plan, &view);
+        }
+        let has_producer = scenario.operation != Operation::FirstProducer;
+        let mut product = Product {
+            producer: has_producer.then(|| region.producer()).transpose()?,
+            consumer: (!is_new).then(|| region.consumer()).transpose()?,
+            region,
+            path: path.to_owned(),
+            output: Output::new(path)?,
+        };
+        prepare(&scenario, &plan, &mut product)?;
+        if scenario.operation.publishes() || scenario.operation == Operation::Close {
+            check_believable(&scenario, &plan, &view)?;
+        }
+        product.leave_as_found(&scenario, &plan, &view)?;
+        let mut expected = Expected::new(&scenario, &plan);
+        if scenario.operation == Operation::FileCommit {
+            expected.file = Some(product.output.file.try_clone()?);
+        }
+        Ok(Stage { scenario, plan, view, product, expected })
+    }
 }
 
 /// Where `operate` changes the lane, which is then as it was before.
@@ -134,11 +153,12 @@ pub(crate) fn find_focus(
     Ok(focus)
 }
 
-struct Product {
+/// The product's own handles.
+pub(crate) struct Product {
     region: Region,
     path: PathBuf,
-    producer: Option<Producer>,
-    consumer: Option<Consumer>,
+    pub(crate) producer: Option<Producer>,
+    pub(crate) consumer: Option<Consumer>,
     output: Output,
 }
 
@@ -191,7 +211,7 @@ impl Product {
         self.consumer.as_mut().expect("attached")
     }
 
-    fn read(&mut self, count: usize) -> Result<()> {
+    pub(crate) fn read(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
             match self.consumer().try_read()? {
                 Read::Message(_) => {}
@@ -255,7 +275,7 @@ impl Product {
     }
 
     /// The stepped code. What it makes is kept, not dropped.
-    fn operate(&mut self, scenario: &Scenario, subjects: &[Vec<u8>]) -> Result<()> {
+    pub(crate) fn operate(&mut self, scenario: &Scenario, subjects: &[Vec<u8>]) -> Result<()> {
         match scenario.operation {
             Operation::Send => self.producer().try_send(&subjects[0])?,
             Operation::ReserveCommit => {

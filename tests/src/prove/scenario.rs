@@ -94,6 +94,15 @@ impl Operation {
         matches!(self, Operation::FirstConsumer | Operation::FirstProducer)
     }
 
+    /// True if most of its instructions have nothing to do with the lane, and
+    /// this harness can tell where those are.
+    pub(crate) fn attaches(self) -> bool {
+        use Operation::*;
+        cfg!(target_arch = "x86_64")
+            && [Takeover, ConsumerAttach, FirstConsumer, FirstProducer, NextProducer, LaneTake]
+                .contains(&self)
+    }
+
     fn lanes(self) -> usize {
         match self {
             Operation::LaneTake | Operation::TotalSend | Operation::LanesCommit => 2,
@@ -193,6 +202,11 @@ impl Scenario {
         Scenario { lanes: 2, ..self }
     }
 
+    /// On the same ring, another operation.
+    pub(crate) fn followed_by(self, operation: Operation) -> Scenario {
+        Scenario { operation, ..self }
+    }
+
     /// The lane that the plan is about. Nobody has it yet that takes one.
     pub(crate) fn lane(&self) -> usize {
         match self.operation {
@@ -220,10 +234,7 @@ impl Scenario {
     /// True if only those stretches are stepped in which the lane changes.
     /// The first scenario of every operation is stepped as a whole.
     pub(crate) fn needs_focus(&self) -> bool {
-        use Operation::*;
-        let attaches = [Takeover, ConsumerAttach, FirstConsumer, FirstProducer, NextProducer, LaneTake]
-            .contains(&self.operation);
-        attaches && self.number > 0 && cfg!(target_arch = "x86_64")
+        self.operation.attaches() && self.number > 0
     }
 
     /// The sizes.

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::replica::Replica;
 use super::scenario::Scenario;
@@ -13,7 +13,7 @@ use super::view::{Changes, Image, View};
 const LAP_EVERY: u64 = 128;
 
 /// What was counted.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tally {
     /// Operations stepped through.
     pub(crate) scenarios: u64,
@@ -143,6 +143,21 @@ impl<'a, S: Survivors> Watch<'a, S> {
         self.tally.first_violation.get_or_insert_with(|| {
             format!("{violation} ({scenario}; killed at instruction boundary {point})")
         });
+    }
+
+    /// What the region held when it was last looked at.
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// How many different images there were.
+    pub(crate) fn images(&self) -> usize {
+        self.tally.images as usize
+    }
+
+    /// What the survivors of the last one found.
+    pub(crate) fn found(&self) -> Option<&S::Found> {
+        self.found.as_ref()
     }
 
     /// What was counted.
