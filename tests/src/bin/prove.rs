@@ -1,6 +1,7 @@
 //! Kills a process at every instruction of every operation and shows that the
 //! survivors find the lanes as they were before the operation or as they are
-//! after it; where an operation is several, after so many of them.
+//! after it; where an operation is several, after so many of them. Then variants
+//! of that, and rings with planted bugs, which must all be caught.
 //!
 //! Exit status: 0 nothing was violated and every planted bug was caught; 1
 //! otherwise; 77 tracing is not permitted here.

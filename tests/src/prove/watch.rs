@@ -30,6 +30,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// What was violated and nothing else.
+    pub(crate) fn only_violations(self) -> Tally {
+        Tally { violations: self.violations, first_violation: self.first_violation, ..Tally::default() }
+    }
+
     /// Adds what was counted elsewhere.
     pub(crate) fn add(&mut self, other: &Tally) {
         self.scenarios += other.scenarios;
