@@ -10,6 +10,7 @@ mod numbers;
 mod place;
 mod programs;
 mod random;
+mod seccomp;
 mod smaps;
 pub mod store_buffer;
 mod trace;
@@ -24,6 +25,7 @@ pub use numbers::{expect_death, expect_end, expect_message, message, read_number
 pub use place::{on_tmpfs, until_asleep};
 pub use programs::{Program, program};
 pub use random::Random;
+pub use seccomp::fail_call;
 pub use smaps::{Mapped, mappings};
 pub use trace::{Traced, clock_ticks};
 pub use victim::{Victim, victim};

@@ -5,9 +5,28 @@
 
 use std::process::{Command, Output};
 
+use serde_json::Value;
+
+/// The rows of the report.
+const OPERATIONS: [&str; 13] = [
+    "create",
+    "attach",
+    "send",
+    "reserve_commit",
+    "batch",
+    "read_commit",
+    "file_commit",
+    "takeover",
+    "close",
+    "lane_take",
+    "total_send",
+    "drop_message",
+    "lanes_commit",
+];
 const NOT_PERMITTED: i32 = 77;
-/// Kill points that are enough to call it a proof.
-const ENOUGH: u64 = 50_000;
+/// Kill points that are enough to call it a proof, and of each operation.
+const ENOUGH: u64 = 100_000;
+const ENOUGH_OF_EACH: u64 = 100;
 
 /// Runs `prove`; `None` if tracing is not permitted here.
 fn prove(arguments: &[&str]) -> Option<Output> {
@@ -29,36 +48,37 @@ fn row(report: &str, name: &str) -> Vec<u64> {
 
 #[test]
 fn a_kill_at_any_instruction_loses_nothing() {
-    let Some(output) = prove(&[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.json");
+    let Some(output) = prove(&["--short", "--json", path.to_str().unwrap()]) else { return };
     let report = String::from_utf8(output.stdout).unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
     println!("{report}");
-    assert_eq!(output.status.code(), Some(0), "{report}{errors}");
-    for operation in [
-        "send",
-        "reserve_commit",
-        "batch",
-        "read_commit",
-        "file_commit",
-        "takeover",
-        "consumer_attach",
-        "close",
-        "lane_take",
-        "total_send",
-        "drop_message",
-        "lanes_commit",
-    ] {
-        let [scenarios, points, images, violations] = row(&report, operation)[..] else { panic!("{report}") };
-        assert!(scenarios >= 12 && points > images && images >= scenarios, "{operation}:\n{report}");
-        assert_eq!(violations, 0, "{operation}:\n{report}");
+    assert_eq!(output.status.code(), Some(0), "{report}{}", String::from_utf8_lossy(&output.stderr));
+
+    let json: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let operations = json["operations"].as_array().unwrap();
+    for name in OPERATIONS {
+        let operation = operations.iter().find(|row| row["name"] == name);
+        let operation = operation.unwrap_or_else(|| panic!("no {name}: {json:#}"));
+        let number = |key: &str| operation[key].as_u64().unwrap();
+        let [points, images, scenarios] = ["kill_points", "images", "scenarios"].map(number);
+        assert!(points >= ENOUGH_OF_EACH && points > images && images >= scenarios, "{name}: {json:#}");
+        assert!(scenarios > 0, "{name}: {json:#}");
     }
-    let points = |operation| row(&report, operation)[1];
-    assert!(points("lane_take") + points("takeover") + points("total_send") >= ENOUGH, "{report}");
-    let [_, points, _, violations] = row(&report, "total")[..] else { panic!("{report}") };
-    assert!(points >= ENOUGH, "{report}");
-    assert_eq!(violations, 0, "{report}");
-    let caught = format!("\nplanted bugs caught: {0} of {0}\n", PLANTS.len());
-    assert!(report.contains(&caught), "{report}");
+    let sum = |rows: &Value, key: &str| -> u64 {
+        rows.as_array().unwrap().iter().map(|row| row[key].as_u64().unwrap()).sum()
+    };
+    assert_eq!(json["kill_points"], sum(&json["operations"], "kill_points"), "{json:#}");
+    assert!(json["kill_points"].as_u64().unwrap() >= ENOUGH, "{json:#}");
+    assert_eq!(json["violations"], 0, "{json:#}");
+    for part in ["operations", "variants"] {
+        assert_eq!(sum(&json[part], "violations"), 0, "{part}: {json:#}");
+    }
+    let bugs = json["bugs"].as_array().unwrap();
+    assert_eq!((&json["planted"], bugs.len()), (&PLANTS.len().into(), PLANTS.len()), "{json:#}");
+    assert!(PLANTS.iter().all(|plant| bugs.iter().any(|bug| bug["name"] == *plant)), "{json:#}");
+    assert_eq!(json["caught"], json["planted"], "{json:#}");
+    assert!(bugs.iter().all(|bug| bug["name"].is_string() && bug["caught_by"].is_string()), "{json:#}");
 }
 
 /// The planted bugs.

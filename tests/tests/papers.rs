@@ -31,9 +31,8 @@ fn papers() -> Vec<String> {
 /// Text and target of each `[text](target)`.
 fn links(text: &str) -> Vec<(&str, &str)> {
     let parts = text.split("](").collect::<Vec<_>>();
-    let link = |pair: &[&'_ str]| -> Option<(usize, usize)> {
-        Some((pair[0].rfind('[')? + 1, pair[1].find(')')?))
-    };
+    let link =
+        |pair: &[&'_ str]| -> Option<(usize, usize)> { Some((pair[0].rfind('[')? + 1, pair[1].find(')')?)) };
     parts
         .windows(2)
         .filter_map(|pair| link(pair).map(|(from, to)| (&pair[0][from..], &pair[1][..to])))
@@ -103,7 +102,10 @@ fn every_promise_has_its_section_and_every_test_its_promise() {
             let is_test = path.is_dir() && path.join("main.rs").exists()
                 || path.extension().is_some_and(|extension| extension == "rs");
             let named = is_held(&path) || held.iter().any(|file| part(file));
-            assert!(!is_test || named || APART.iter().any(|a| path.ends_with(a)), "{path:?} holds no promise");
+            assert!(
+                !is_test || named || APART.iter().any(|a| path.ends_with(a)),
+                "{path:?} holds no promise"
+            );
         }
     }
 }
@@ -127,7 +129,8 @@ fn every_command_names_a_test_that_there_is() {
                 continue;
             }
             let folder = root().join(folder);
-            let found = folder.join(format!("{name}.rs")).exists() || folder.join(name).join("main.rs").exists();
+            let found =
+                folder.join(format!("{name}.rs")).exists() || folder.join(name).join("main.rs").exists();
             assert!(found, "{mark}{name}`");
             count += 1;
         }

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate};
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, renameat2};
 use nix::sys::resource::Resource;
 use nix::sys::stat::{Mode, fchmod};
 use nix::sys::statfs::fstatfs;
@@ -101,6 +101,10 @@ fn create_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>)
 fn try_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>) -> io::Result<File> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     remove_left_overs(folder_of(path), name);
+    // Else all its space would be taken first.
+    if path.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let mut hidden = temporary_prefix(name);
@@ -108,15 +112,28 @@ fn try_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>) ->
     let temporary = folder_of(path).join(hidden);
 
     let file = File::options().read(true).write(true).create_new(true).mode(mode).open(&temporary)?;
-    let made = lock::try_take(&file, Role::Create).and_then(|_| fill(&file)).and_then(|()| {
-        // Unlike a rename, a link never replaces what is there.
-        fs::hard_link(&temporary, path)
-    });
-    fs::remove_file(&temporary)?;
+    let made = lock::try_take(&file, Role::Create)
+        .and_then(|_| fill(&file))
+        .and_then(|()| move_to_new(&temporary, path));
+    if made.is_err() {
+        fs::remove_file(&temporary)?;
+    }
     made?;
     // The lock belongs to the making.
     lock::release(&file);
     Ok(file)
+}
+
+/// Renames a file; `AlreadyExists` if there is something at `path`.
+fn move_to_new(temporary: &Path, path: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE) {
+        // Not on this file system. Who dies between the two leaves both names.
+        Err(Errno::EINVAL | Errno::ENOSYS) => {
+            fs::hard_link(temporary, path)?;
+            fs::remove_file(temporary)
+        }
+        moved => Ok(moved?),
+    }
 }
 
 fn temporary_prefix(name: &OsStr) -> OsString {
@@ -336,7 +353,8 @@ mod tests {
         let busy = folder.path().join(".a.fedcba9876543210.tmp");
         let at_work = File::create_new(&busy).unwrap();
         assert!(lock::try_take(&at_work, Role::Create).unwrap());
-        let again = create_beside(&path, 0o640, &fill).unwrap_err();
+        let not_called = |_: &File| -> io::Result<()> { panic!("space is taken for nothing") };
+        let again = create_beside(&path, 0o640, &not_called).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         assert!(busy.exists() && fs::read_dir(folder.path()).unwrap().count() == 2);
     }

@@ -1,41 +1,58 @@
 //! Kills a process at every instruction of every operation and shows that the
 //! survivors find the lanes as they were before the operation or as they are
-//! after it; where an operation is several, after so many of them.
+//! after it; where an operation is several, after so many of them. Then variants
+//! of that, and rings with planted bugs, which must all be caught.
 //!
 //! Exit status: 0 nothing was violated and every planted bug was caught; 1
 //! otherwise; 77 tracing is not permitted here.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 #[path = "../prove/mod.rs"]
 mod prove;
 
-use prove::campaign::Campaign;
+use prove::campaign::{Campaign, Form, ROWS};
+use prove::pairs::PAIRS;
 use prove::plant::Plant;
-use prove::scenario::Operation;
+use prove::report::{Bug, Report, Section};
 use prove::trace::NotPermitted;
-use prove::watch::Tally;
 
 /// Kills at every instruction of every operation; survivors must lose nothing.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Least number of kill points, over all operations.
-    #[arg(long, value_name = "N", default_value_t = 60_000)]
-    points: u64,
+    /// A tenth of the kill points, in a minute.
+    #[arg(long)]
+    short: bool,
+    /// Least number of kill points, over all operations; default: a million, or with
+    /// `--short` a hundred thousand.
+    #[arg(long, value_name = "N")]
+    points: Option<u64>,
     /// Runs rings with this bug only; exit status 1 if it shows.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "json")]
     plant: Option<Plant>,
+    /// Writes what was found to this file, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Options {
+    fn form(&self) -> Form {
+        let usual = if self.short { 100_000 } else { 1_000_000 };
+        Form { is_short: self.short, points: self.points.unwrap_or(usual) }
+    }
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match options.plant {
-        Some(plant) => planted(plant),
-        None => everything(options.points),
+        Some(plant) => planted(&options, plant),
+        None => everything(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -52,76 +69,48 @@ fn main() -> ExitCode {
 }
 
 /// One planted bug; true if nothing came of it.
-fn planted(plant: Plant) -> Result<bool> {
-    let tally = Campaign::new()?.plant(Some(plant))?;
-    print_heading("planted bug");
-    print_row(plant.name(), &tally);
-    print_violation(plant.name(), &tally);
-    Ok(tally.violations == 0)
+fn planted(options: &Options, plant: Plant) -> Result<bool> {
+    let tally = Campaign::new(options.form())?.plant(Some(plant))?;
+    let mut section = Section::new("planted bug");
+    section.add(plant.name(), tally);
+    Ok(section.total().violations == 0)
 }
 
-fn everything(points: u64) -> Result<bool> {
+fn everything(options: &Options) -> Result<bool> {
     let start = Instant::now();
-    let campaign = Campaign::new()?;
-    let operations = operations(&campaign, points)?;
-    let plants = plants(&campaign)?;
-    println!("{:.1} s", start.elapsed().as_secs_f64());
-    Ok(operations && plants)
-}
+    let campaign = Campaign::new(options.form())?;
 
-/// True if nothing was violated.
-fn operations(campaign: &Campaign, points: u64) -> Result<bool> {
-    print_heading("operation");
-    let mut total = Tally::default();
-    for operation in Operation::ALL {
-        let tally = campaign.operation(operation, points.div_ceil(Operation::ALL.len() as u64))?;
-        print_row(operation.name(), &tally);
-        print_violation(operation.name(), &tally);
-        total.add(&tally);
+    let mut operations = Section::new("operation");
+    operations.add("create", campaign.create()?);
+    for (name, parts) in ROWS {
+        operations.add(name, campaign.row(parts)?);
     }
-    print_row("total", &total);
-    Ok(total.violations == 0)
-}
+    operations.print_total();
 
-/// True if the control showed nothing and every planted bug was caught.
-fn plants(campaign: &Campaign) -> Result<bool> {
-    println!();
-    print_heading("planted bug");
+    let mut variants = Section::new("variant");
+    variants.add("create, then create", campaign.create_twice()?);
+    for (i, (first, second)) in PAIRS.into_iter().enumerate() {
+        variants.add(&format!("{}, then {}", first.name(), second.name()), campaign.pair(i)?);
+    }
+    variants.print_total();
+
+    let mut plants = Section::new("planted bug");
     let control = campaign.plant(None)?;
-    print_row("none, as a control", &control);
-    print_violation("none, as a control", &control);
-    let mut caught = 0;
-    let mut by = vec![];
+    plants.add("none, as a control", control.clone());
+    let mut bugs = vec![];
     for plant in Plant::ALL {
         let tally = campaign.plant(Some(plant))?;
-        print_row(plant.name(), &tally);
-        if let Some(violation) = tally.first_violation {
-            caught += 1;
-            by.push((plant.name(), violation));
-        }
+        let caught_by = tally.first_violation.as_ref().map(|v| format!("{}: {v}", plant.operation().name()));
+        bugs.push(Bug { name: plant.name().into(), caught_by });
+        plants.add(plant.name(), tally);
     }
-    println!();
-    for (name, violation) in by {
-        println!("{name} caught by: {violation}");
+
+    let report = Report::new(operations, variants, &control, bugs);
+    report.print();
+    println!("{:.1} s", start.elapsed().as_secs_f64());
+    if let Some(path) = &options.json {
+        let file = File::create(path).with_context(|| format!("{}", path.display()))?;
+        serde_json::to_writer_pretty(file, &report)?;
     }
-    println!("planted bugs caught: {caught} of {}", Plant::ALL.len());
-    Ok(control.violations == 0 && caught == Plant::ALL.len())
-}
-
-fn print_heading(what: &str) {
-    println!(
-        "{what:<22} {:>9} {:>11} {:>15} {:>10}",
-        "scenarios", "kill points", "distinct images", "violations"
-    );
-}
-
-fn print_row(what: &str, tally: &Tally) {
-    let Tally { scenarios, points, images, violations, .. } = tally;
-    println!("{what:<22} {scenarios:>9} {points:>11} {images:>15} {violations:>10}");
-}
-
-fn print_violation(what: &str, tally: &Tally) {
-    if let Some(violation) = &tally.first_violation {
-        println!("{what}: {violation}");
-    }
+    Ok(report.holds())
 }

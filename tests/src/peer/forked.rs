@@ -16,6 +16,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
@@ -23,9 +24,9 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, pause};
 use shmring::{AttachError, Producer, Read, ReadError, Region, RegionOptions, SendError};
-use tests::{DEADLINE, expect_end, expect_message, message, read_numbers, send_numbers};
+use tests::{DEADLINE, expect_end, expect_message, fail_call, message, read_numbers, send_numbers};
 
-use super::seccomp;
+use super::NotPermitted;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -61,7 +62,10 @@ enum Scenario {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.old_kernel {
-        seccomp::forget_wipe_on_fork()?;
+        // As before Linux 4.14.
+        let (call, advice) = (libc::SYS_madvise, libc::MADV_WIPEONFORK as u32);
+        fail_call(call, 2, u32::MAX, advice, Errno::EINVAL)
+            .map_err(|_| NotPermitted("no filter of system calls can be set"))?;
     }
     let region =
         || -> Result<Region> { Ok(Region::open(options.path.as_ref().context("a path is missing")?)?) };

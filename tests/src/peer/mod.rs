@@ -2,7 +2,6 @@
 
 pub(crate) mod forked;
 pub(crate) mod handed;
-mod seccomp;
 
 /// The machine does not allow what a test needs.
 #[derive(Debug)]

@@ -1,47 +1,120 @@
 //! How many scenarios of what.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::create::{self, Creation};
+use super::pairs::PAIRS;
 use super::plant::{self, Plant};
 use super::scenario::{Operation, ROUND, Scenario};
 use super::trace::{Progress, stay_on_one_processor};
 use super::watch::Tally;
-use super::{many, newcomers, product};
+use super::{many, newcomers, pairs, product};
 
-/// Rounds of an operation, however many points they have. Seven have every
-/// length in every place, which is for those that are about one record; without
-/// optimization an operation has seven times the instructions.
-fn rounds(operation: Operation) -> usize {
-    use Operation::{DropMessage, LaneTake, LanesCommit, Takeover, TotalSend};
-    match operation {
-        _ if cfg!(debug_assertions) => 1,
-        DropMessage | LanesCommit => 2,
-        LaneTake | Takeover | TotalSend => 3,
-        _ => 7,
+/// The rows of the report. What `create` does is not about a lane: it has its own.
+pub(crate) const ROWS: [(&str, &[Operation]); 12] = {
+    use Operation::*;
+    [
+        ("attach", &[ConsumerAttach, FirstConsumer, FirstProducer, NextProducer]),
+        ("send", &[Send]),
+        ("reserve_commit", &[ReserveCommit]),
+        ("batch", &[Batch]),
+        ("read_commit", &[ReadCommit]),
+        ("file_commit", &[FileCommit]),
+        ("takeover", &[Takeover]),
+        ("close", &[Close]),
+        ("lane_take", &[LaneTake]),
+        ("total_send", &[TotalSend]),
+        ("drop_message", &[DropMessage]),
+        ("lanes_commit", &[LanesCommit]),
+    ]
+};
+
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Form {
+    /// Few rounds.
+    pub(crate) is_short: bool,
+    /// Least number of kill points, over all operations.
+    pub(crate) points: u64,
+}
+
+impl Form {
+    /// Rounds of an operation, however many points they have. Seven have every
+    /// length in every place, which is for those that are about one record;
+    /// without optimization an operation has seven times the instructions.
+    fn rounds(self, operation: Operation) -> usize {
+        use Operation::*;
+        let full = match operation {
+            DropMessage | LanesCommit => 2,
+            LaneTake | Takeover | TotalSend => 3,
+            _ => 7,
+        };
+        match operation {
+            _ if cfg!(debug_assertions) => 1,
+            Send | ReserveCommit | Batch | ReadCommit | FileCommit | Close if self.is_short => 2,
+            _ if self.is_short => 1,
+            _ => full,
+        }
     }
 }
 
 /// Runs scenarios, each on a region of its own.
 pub(crate) struct Campaign {
+    form: Form,
     folder: tempfile::TempDir,
     progress: Progress,
 }
 
 impl Campaign {
     /// Makes a folder for the regions.
-    pub(crate) fn new() -> Result<Campaign> {
+    pub(crate) fn new(form: Form) -> Result<Campaign> {
         stay_on_one_processor();
-        Ok(Campaign { folder: tempfile::tempdir()?, progress: Progress::new()? })
+        Ok(Campaign { form, folder: tempfile::tempdir()?, progress: Progress::new()? })
     }
 
-    /// Steps through `operation` in whole rounds of scenarios, until there are
-    /// `points` of them.
-    pub(crate) fn operation(&self, operation: Operation, points: u64) -> Result<Tally> {
+    /// Steps through creations of a region, the first two and in the long form
+    /// all of them as a whole.
+    pub(crate) fn create(&self) -> Result<Tally> {
+        self.creations(|number| !self.form.is_short || number < 2, create::run)
+    }
+
+    /// Steps through creations on what others leave.
+    pub(crate) fn create_twice(&self) -> Result<Tally> {
+        self.creations(|_| false, create::run_twice)
+    }
+
+    fn creations(
+        &self,
+        is_whole: impl Fn(usize) -> bool,
+        run: fn(Creation, bool, &Path, &Progress) -> Result<Tally>,
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
+        for number in 0..(if self.form.is_short { 8 } else { 12 }) {
+            let creation = Creation::new(number);
+            let one = run(creation, is_whole(number), self.folder.path(), &self.progress);
+            tally.add(&one.with_context(|| creation.to_string())?);
+        }
+        Ok(tally)
+    }
+
+    /// Steps through a row's operations, each in whole rounds of scenarios,
+    /// until the row has its share of the points.
+    pub(crate) fn row(&self, operations: &[Operation]) -> Result<Tally> {
+        let share = self.form.points.div_ceil(ROWS.len() as u64 * operations.len() as u64);
+        let mut tally = Tally::default();
+        for &operation in operations {
+            tally.add(&self.operation(operation, share)?);
+        }
+        Ok(tally)
+    }
+
+    fn operation(&self, operation: Operation, points: u64) -> Result<Tally> {
+        let rounds = self.form.rounds(operation);
         let mut tally = Tally::default();
         for number in 0.. {
-            if number % ROUND == 0 && number >= rounds(operation) * ROUND && tally.points >= points {
+            if number % ROUND == 0 && number >= rounds * ROUND && tally.points >= points {
                 break;
             }
             for scenario in scenarios(operation, number) {
@@ -56,6 +129,18 @@ impl Campaign {
     /// any of them shows in.
     pub(crate) fn plant(&self, plant: Option<Plant>) -> Result<Tally> {
         plant::run(plant, &self.path(), &self.progress)
+    }
+
+    /// Steps through the `i`th pair of operations, the second on what the first
+    /// one leaves.
+    pub(crate) fn pair(&self, i: usize) -> Result<Tally> {
+        let Form { is_short, .. } = self.form;
+        let mut tally = Tally::default();
+        for number in pairs::numbers(i, is_short) {
+            let one = pairs::run(PAIRS[i], number, is_short, &self.path(), &self.progress);
+            tally.add(&self.cleared(Scenario::new(PAIRS[i].0, number), one)?);
+        }
+        Ok(tally)
     }
 
     fn run(&self, scenario: Scenario) -> Result<Tally> {

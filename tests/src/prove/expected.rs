@@ -29,6 +29,8 @@ pub(crate) struct Expected {
     /// Payload bytes published before the first message.
     bytes_before: u64,
     believable: u64,
+    /// How many of the messages the operation is about: the last ones.
+    subjects: usize,
     /// The file that the messages are written to, if they are.
     pub(crate) file: Option<File>,
 }
@@ -63,12 +65,14 @@ impl Expected {
             end_marks: [0, 0],
             bytes_before: plan.bytes_before,
             believable: plan.believable,
+            subjects: plan.subjects.len(),
             file: None,
         };
         match scenario.operation {
             Operation::Send | Operation::ReserveCommit | Operation::Batch => expected.published[0] = pending,
             Operation::ReadCommit | Operation::FileCommit => expected.committed[1] = pending + READS,
-            Operation::Takeover => {}
+            Operation::Takeover | Operation::FirstConsumer | Operation::FirstProducer => {}
+            Operation::NextProducer => expected.end_marks = [1, 1],
             Operation::ConsumerAttach => {
                 // The dead one had committed these.
                 expected.first = expected.first.wrapping_add(pending as u64);
@@ -80,6 +84,23 @@ impl Expected {
         }
         expected.messages = messages;
         expected
+    }
+
+    /// What may be found before anything else is done, once so much was found.
+    pub(crate) fn behind(&self, found: Found) -> std::io::Result<Expected> {
+        Ok(Expected {
+            messages: self.messages.clone(),
+            committed: [found.committed; 2],
+            published: [found.published; 2],
+            end_marks: [found.end_marks; 2],
+            file: self.file.as_ref().map(File::try_clone).transpose()?,
+            ..*self
+        })
+    }
+
+    /// The messages that the operation is about.
+    pub(crate) fn subjects(&self) -> &[Vec<u8>] {
+        &self.messages[self.messages.len() - self.subjects..]
     }
 
     /// Judges the file: with so many messages committed, it has exactly them

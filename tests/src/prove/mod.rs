@@ -10,16 +10,22 @@
 //! many       operations that are steps          states           what they lead through
 //! crowd      survivors, over the copy           newcomers        a lane is taken; survivors
 //!                                                                are the product, on a copied file
+//!
+//! create     a region appears, on a folder      pairs            two who die
+//! campaign   how many of what                   report           what was counted
 //! ```
 
 pub(crate) mod campaign;
+pub(crate) mod create;
 pub(crate) mod crowd;
 pub(crate) mod expected;
 pub(crate) mod many;
 pub(crate) mod newcomers;
+pub(crate) mod pairs;
 pub(crate) mod plant;
 pub(crate) mod product;
 pub(crate) mod replica;
+pub(crate) mod report;
 pub(crate) mod scenario;
 pub(crate) mod states;
 pub(crate) mod survivors;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use shmring::internals::layout::record;
@@ -12,7 +12,7 @@ use shmring::internals::ring::Memory;
 use shmring::{Consumer, Producer, Read, Region, RegionOptions, StreamId};
 
 use super::expected::{Expected, FILE_BEFORE, READS};
-use super::scenario::{CAPACITY, FILLERS, Load, Operation, Plan, Scenario, payload};
+use super::scenario::{CAPACITY, Load, Operation, Plan, Scenario, payload};
 use super::survivors::OneLane;
 use super::trace::{Focus, Progress, each_instruction, rehearse};
 use super::view::{Changes, View};
@@ -35,7 +35,7 @@ pub(crate) fn prepare(scenario: &Scenario, plan: &Plan, pair: &mut impl Pair) ->
         sequence = sequence.wrapping_add(1);
         pair.send(&message)
     };
-    for len in [plan.filler; FILLERS].into_iter().chain([plan.spacer]) {
+    for &len in &plan.fillers {
         send(pair, len)?;
         pair.receive()?;
     }
@@ -59,6 +59,14 @@ pub(crate) fn check_believable(scenario: &Scenario, plan: &Plan, view: &View) ->
     Ok(())
 }
 
+/// Fills a new ring with words that look like headers, where there are zeros:
+/// only the first one counts.
+fn leave_believable(plan: &Plan, view: &View) {
+    let lane = view.lane(0);
+    lane.write(0, &payload(plan.believable, 0, CAPACITY as usize));
+    lane.store_header(plan.start_position, 0);
+}
+
 /// A fresh region for a scenario, and a view of it.
 pub(crate) fn create(scenario: &Scenario, plan: &Plan, path: &Path) -> Result<(Region, View)> {
     let align = scenario.shape().align;
@@ -76,31 +84,56 @@ pub(crate) fn create(scenario: &Scenario, plan: &Plan, path: &Path) -> Result<(R
 
 /// Steps through one scenario.
 pub(crate) fn run(scenario: Scenario, path: &Path, progress: &Progress) -> Result<Tally> {
-    let plan = scenario.plan();
-    let (region, view) = create(&scenario, &plan, path)?;
-    let mut product = Product {
-        producer: Some(region.producer()?),
-        consumer: Some(region.consumer()?),
-        region,
-        output: Output::new(path)?,
-    };
-    prepare(&scenario, &plan, &mut product)?;
-    if scenario.operation.publishes() || scenario.operation == Operation::Close {
-        check_believable(&scenario, &plan, &view)?;
-    }
-    product.leave_as_found(&scenario, &plan, &view)?;
-
-    let mut expected = Expected::new(&scenario, &plan);
-    if scenario.operation == Operation::FileCommit {
-        expected.file = Some(product.output.file.try_clone()?);
-    }
-    let subjects = &expected.messages[expected.messages.len() - plan.subjects.len()..];
-    let mut operate = || product.operate(&scenario, subjects);
+    let Stage { view, mut product, expected, .. } = Stage::new(scenario, path)?;
+    let mut operate = || product.operate(&scenario, expected.subjects());
     let focus = if scenario.needs_focus() { Some(find_focus(&view, progress, &mut operate)?) } else { None };
     let survivors = OneLane { shape: scenario.shape(), expected: &expected, plant: None };
     let mut watch = Watch::new(scenario, &survivors, &view);
     each_instruction(progress, focus.as_ref(), operate, |returned| watch.look(returned))?;
     Ok(watch.finish())
+}
+
+/// A scenario just before its operation.
+pub(crate) struct Stage {
+    pub(crate) scenario: Scenario,
+    pub(crate) plan: Plan,
+    pub(crate) view: View,
+    pub(crate) product: Product,
+    pub(crate) expected: Expected,
+}
+
+impl Stage {
+    /// Sets it up.
+    pub(crate) fn new(scenario: Scenario, path: &Path) -> Result<Stage> {
+        Stage::with_plan(scenario, scenario.plan(), path)
+    }
+
+    /// The same with a plan for more than the operation.
+    pub(crate) fn with_plan(scenario: Scenario, plan: Plan, path: &Path) -> Result<Stage> {
+        let (region, view) = create(&scenario, &plan, path)?;
+        let is_new = scenario.operation.is_on_new_region();
+        if is_new {
+            leave_believable(&plan, &view);
+        }
+        let has_producer = scenario.operation != Operation::FirstProducer;
+        let mut product = Product {
+            producer: has_producer.then(|| region.producer()).transpose()?,
+            consumer: (!is_new).then(|| region.consumer()).transpose()?,
+            region,
+            path: path.to_owned(),
+            output: Output::new(path)?,
+        };
+        prepare(&scenario, &plan, &mut product)?;
+        if scenario.operation.publishes() || scenario.operation == Operation::Close {
+            check_believable(&scenario, &plan, &view)?;
+        }
+        product.leave_as_found(&scenario, &plan, &view)?;
+        let mut expected = Expected::new(&scenario, &plan);
+        if scenario.operation == Operation::FileCommit {
+            expected.file = Some(product.output.file.try_clone()?);
+        }
+        Ok(Stage { scenario, plan, view, product, expected })
+    }
 }
 
 /// Where `operate` changes the lane, which is then as it was before.
@@ -120,10 +153,12 @@ pub(crate) fn find_focus(
     Ok(focus)
 }
 
-struct Product {
+/// The product's own handles.
+pub(crate) struct Product {
     region: Region,
-    producer: Option<Producer>,
-    consumer: Option<Consumer>,
+    path: PathBuf,
+    pub(crate) producer: Option<Producer>,
+    pub(crate) consumer: Option<Consumer>,
     output: Output,
 }
 
@@ -176,7 +211,7 @@ impl Product {
         self.consumer.as_mut().expect("attached")
     }
 
-    fn read(&mut self, count: usize) -> Result<()> {
+    pub(crate) fn read(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
             match self.consumer().try_read()? {
                 Read::Message(_) => {}
@@ -215,11 +250,8 @@ impl Product {
             Operation::Takeover => {
                 die_sending(scenario, plan, self.producer())?;
                 self.producer.take().expect("attached").abandon();
-                if scenario.twisted() {
-                    view.lane(0).store(Word::TailHint, plan.end.wrapping_add(64));
-                    view.lane(0).store(Word::SequenceHint, 0);
-                }
             }
+            Operation::NextProducer => self.producer.take().expect("attached").close(),
             Operation::ConsumerAttach => {
                 let head = view.lane(0).load(Word::Head);
                 self.read(plan.pending.len())?;
@@ -233,11 +265,17 @@ impl Product {
             }
             _ => {}
         }
+        let takes_the_lane = [Operation::Takeover, Operation::FirstProducer, Operation::NextProducer]
+            .contains(&scenario.operation);
+        if takes_the_lane && scenario.twisted() {
+            view.lane(0).store(Word::TailHint, plan.end.wrapping_add(64));
+            view.lane(0).store(Word::SequenceHint, 0);
+        }
         Ok(())
     }
 
     /// The stepped code. What it makes is kept, not dropped.
-    fn operate(&mut self, scenario: &Scenario, subjects: &[Vec<u8>]) -> Result<()> {
+    pub(crate) fn operate(&mut self, scenario: &Scenario, subjects: &[Vec<u8>]) -> Result<()> {
         match scenario.operation {
             Operation::Send => self.producer().try_send(&subjects[0])?,
             Operation::ReserveCommit => {
@@ -266,6 +304,14 @@ impl Product {
             }
             Operation::Takeover => self.producer = Some(self.region.producer()?),
             Operation::ConsumerAttach => self.consumer = Some(self.region.consumer()?),
+            Operation::FirstConsumer => {
+                self.region = Region::open(&self.path)?;
+                self.consumer = Some(self.region.consumer()?);
+            }
+            Operation::FirstProducer | Operation::NextProducer => {
+                self.region = Region::open(&self.path)?;
+                self.producer = Some(self.region.producer()?);
+            }
             Operation::Close => self.producer.take().expect("attached").close(),
             other => unreachable!("{} is not about one lane alone", other.name()),
         }

@@ -38,6 +38,12 @@ pub(crate) enum Operation {
     Takeover,
     /// `Region::consumer` after one that died with a message uncommitted.
     ConsumerAttach,
+    /// `Region::open`, `Region::consumer` where there never was one.
+    FirstConsumer,
+    /// `Region::open`, `Region::producer` in a lane that nobody ever had.
+    FirstProducer,
+    /// `Region::open`, `Region::producer` after one that closed the lane.
+    NextProducer,
     /// `Producer::close`.
     Close,
     /// `Region::producer_with` in a lane that nobody ever had, beside a living
@@ -55,23 +61,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// All, in the order of the report.
-    pub(crate) const ALL: [Operation; 12] = [
-        Operation::Send,
-        Operation::ReserveCommit,
-        Operation::Batch,
-        Operation::ReadCommit,
-        Operation::FileCommit,
-        Operation::Takeover,
-        Operation::ConsumerAttach,
-        Operation::Close,
-        Operation::LaneTake,
-        Operation::TotalSend,
-        Operation::DropMessage,
-        Operation::LanesCommit,
-    ];
-
-    /// Its name in the report.
+    /// Its name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Operation::Send => "send",
@@ -81,6 +71,9 @@ impl Operation {
             Operation::FileCommit => "file_commit",
             Operation::Takeover => "takeover",
             Operation::ConsumerAttach => "consumer_attach",
+            Operation::FirstConsumer => "first_consumer",
+            Operation::FirstProducer => "first_producer",
+            Operation::NextProducer => "next_producer",
             Operation::Close => "close",
             Operation::LaneTake => "lane_take",
             Operation::TotalSend => "total_send",
@@ -93,6 +86,21 @@ impl Operation {
     pub(crate) fn publishes(self) -> bool {
         use Operation::{Batch, DropMessage, ReserveCommit, Send, TotalSend};
         matches!(self, Send | ReserveCommit | Batch | TotalSend | DropMessage)
+    }
+
+    /// True if the region is as it was created, but for the messages that the
+    /// operation finds.
+    pub(crate) fn is_on_new_region(self) -> bool {
+        matches!(self, Operation::FirstConsumer | Operation::FirstProducer)
+    }
+
+    /// True if most of its instructions have nothing to do with the lane, and
+    /// this harness can tell where those are.
+    pub(crate) fn attaches(self) -> bool {
+        use Operation::*;
+        cfg!(target_arch = "x86_64")
+            && [Takeover, ConsumerAttach, FirstConsumer, FirstProducer, NextProducer, LaneTake]
+                .contains(&self)
     }
 
     fn lanes(self) -> usize {
@@ -146,7 +154,7 @@ impl Place {
             Place::LastRecord => align,
             Place::Last64 => 64,
             Place::EndsAtTheEnd => size,
-            Place::EndsJustBehind => size - align,
+            Place::EndsJustBehind => size.saturating_sub(align),
             Place::HalfOver => size / 2,
         };
         CAPACITY.wrapping_sub(before_end) / align * align
@@ -194,6 +202,11 @@ impl Scenario {
         Scenario { lanes: 2, ..self }
     }
 
+    /// On the same ring, another operation.
+    pub(crate) fn followed_by(self, operation: Operation) -> Scenario {
+        Scenario { operation, ..self }
+    }
+
     /// The lane that the plan is about. Nobody has it yet that takes one.
     pub(crate) fn lane(&self) -> usize {
         match self.operation {
@@ -221,9 +234,7 @@ impl Scenario {
     /// True if only those stretches are stepped in which the lane changes.
     /// The first scenario of every operation is stepped as a whole.
     pub(crate) fn needs_focus(&self) -> bool {
-        use Operation::{ConsumerAttach, LaneTake, Takeover};
-        let attaches = matches!(self.operation, Takeover | ConsumerAttach | LaneTake);
-        attaches && self.number > 0 && cfg!(target_arch = "x86_64")
+        self.operation.attaches() && self.number > 0
     }
 
     /// The sizes.
@@ -234,15 +245,13 @@ impl Scenario {
 
     /// Lengths of the messages that the operation is about.
     fn subjects(&self) -> Vec<usize> {
+        use Operation::*;
         match self.operation {
-            Operation::Send | Operation::ReserveCommit | Operation::Takeover | Operation::Close => {
-                vec![self.len]
-            }
-            Operation::Batch | Operation::ReadCommit | Operation::FileCommit | Operation::ConsumerAttach => {
-                vec![self.len, 24, 9]
-            }
-            Operation::TotalSend => vec![self.len, 24, 9, 40],
-            Operation::DropMessage | Operation::LaneTake | Operation::LanesCommit => vec![self.len, 24],
+            Send | ReserveCommit | Takeover | Close | NextProducer => vec![self.len],
+            Batch | ReadCommit | FileCommit | ConsumerAttach | FirstConsumer => vec![self.len, 24, 9],
+            TotalSend => vec![self.len, 24, 9, 40],
+            DropMessage | LaneTake | LanesCommit => vec![self.len, 24],
+            FirstProducer => vec![],
         }
     }
 
@@ -251,6 +260,7 @@ impl Scenario {
         const PIECE: u64 = 16 * 1024;
         let before = self.shape().before_payload();
         match self.load {
+            _ if self.operation == Operation::FirstProducer => vec![],
             Load::Empty => vec![],
             Load::Few => vec![40, 0],
             Load::Eighth => vec![(CAPACITY / 8 - SPACER_SIZE - self.align - before) as usize],
@@ -273,22 +283,22 @@ impl Scenario {
         let pending = self.pending(used / self.align * self.align - kept_free);
 
         let at = self.lap.wrapping_add(self.place.offset(size_of_subjects, self.align));
-        let filler = shape.max_len() as usize;
-        let before = FILLERS as u64 * size(&[filler]) + SPACER_SIZE + size(&pending);
-        let count_before = FILLERS as u64 + 1;
+        let spacer = (SPACER_SIZE - shape.before_payload()) as usize;
+        let fillers = match self.operation.is_on_new_region() {
+            true => vec![],
+            false => [vec![shape.max_len() as usize; FILLERS], vec![spacer]].concat(),
+        };
         let end = at.wrapping_add(size_of_subjects);
         let end_mark = if self.operation == Operation::Close { self.align } else { 0 };
         let messages = (pending.len() + subjects.len() + self.drops()) as u64;
-        let spacer = (SPACER_SIZE - shape.before_payload()) as usize;
         Plan {
-            filler,
-            spacer,
-            start_position: at.wrapping_sub(before),
-            start_sequence: self.first_sequence.wrapping_sub(count_before),
+            start_position: at.wrapping_sub(size(&fillers) + size(&pending)),
+            start_sequence: self.first_sequence.wrapping_sub(fillers.len() as u64),
             first_sequence: self.first_sequence,
             believable: self.first_sequence.wrapping_add(messages),
             end: end.wrapping_add(end_mark),
-            bytes_before: (FILLERS * filler + spacer) as u64,
+            bytes_before: fillers.iter().sum::<usize>() as u64,
+            fillers,
             pending,
             subjects,
         }
@@ -317,9 +327,9 @@ impl std::fmt::Display for Scenario {
     }
 }
 
-/// Messages that fill the ring with words to be mistaken for headers. Three
-/// of nearly its size leave no other word but the last one's header.
-pub(crate) const FILLERS: usize = 3;
+/// Messages of nearly the ring's size: three leave no other word in it but the
+/// last one's header.
+const FILLERS: usize = 3;
 /// The record of a message that covers that header too. It has the same size
 /// at every alignment, without padding.
 const SPACER_SIZE: u64 = 320;
@@ -327,13 +337,12 @@ const SPACER_SIZE: u64 = 320;
 /// The numbers of a scenario.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Payload length of a filler.
-    pub(crate) filler: usize,
-    /// Payload length of the message that covers the last filler's header.
-    pub(crate) spacer: usize,
+    /// Payload lengths of the messages that fill the ring with words to be
+    /// mistaken for headers, and are committed before everything else.
+    pub(crate) fillers: Vec<usize>,
     /// Where the region starts, so that the first subject lies in its place.
     pub(crate) start_position: u64,
-    /// The sequence of the first filler.
+    /// The sequence of the first message.
     pub(crate) start_sequence: u64,
     /// The sequence of the first message that is not committed at the start.
     pub(crate) first_sequence: u64,

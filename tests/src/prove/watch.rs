@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use super::replica::Replica;
 use super::scenario::Scenario;
@@ -12,11 +13,12 @@ use super::view::{Changes, Image, View};
 const LAP_EVERY: u64 = 128;
 
 /// What was counted.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tally {
     /// Operations stepped through.
     pub(crate) scenarios: u64,
     /// Instruction boundaries at which the process could have been killed.
+    #[serde(rename = "kill_points")]
     pub(crate) points: u64,
     /// Boundaries at which the lane held other bytes than at the one before:
     /// the survivors ran on each. At the others they would find the same.
@@ -28,6 +30,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// What was violated and nothing else.
+    pub(crate) fn only_violations(self) -> Tally {
+        Tally { violations: self.violations, first_violation: self.first_violation, ..Tally::default() }
+    }
+
     /// Adds what was counted elsewhere.
     pub(crate) fn add(&mut self, other: &Tally) {
         self.scenarios += other.scenarios;
@@ -141,6 +148,21 @@ impl<'a, S: Survivors> Watch<'a, S> {
         self.tally.first_violation.get_or_insert_with(|| {
             format!("{violation} ({scenario}; killed at instruction boundary {point})")
         });
+    }
+
+    /// What the region held when it was last looked at.
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// How many different images there were.
+    pub(crate) fn images(&self) -> usize {
+        self.tally.images as usize
+    }
+
+    /// What the survivors of the last one found.
+    pub(crate) fn found(&self) -> Option<&S::Found> {
+        self.found.as_ref()
     }
 
     /// What was counted.
