@@ -17,6 +17,11 @@ impl Random {
         Random(seed)
     }
 
+    /// The numbers of this seed.
+    pub fn seeded(seed: u64) -> Random {
+        Random(seed)
+    }
+
     /// The next number.
     pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
