@@ -5,6 +5,8 @@
 #![allow(unsafe_code)] // a planted race
 
 use std::cell::UnsafeCell;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use shmring::internals::Heap;
@@ -26,8 +28,23 @@ fn payload(number: u64) -> Vec<u8> {
     (0..number * 7 % 41).map(|i| (number * 37 + i * 11) as u8 | 1).collect()
 }
 
+/// Somebody failed: the others wait for nothing.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+struct Failing;
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            FAILED.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let _failing = Failing;
     loop {
+        assert!(!FAILED.load(Ordering::Relaxed), "another thread failed");
         match look() {
             Some(found) => return found,
             None => thread::yield_now(),
@@ -44,6 +61,7 @@ fn claim(writer: &mut Writer<&Heap>, len: usize) {
 
 /// Sends the messages of these numbers, up to `batch` of them at a time.
 fn send(writer: &mut Writer<&Heap>, numbers: impl Iterator<Item = u64>, batch: u64) {
+    let _failing = Failing;
     for number in numbers {
         let payload = payload(number);
         if writer.claim(payload.len()) == Err(Claim::Full) {
@@ -76,6 +94,7 @@ fn find<M: Memory>(reader: &mut Reader<M>) -> Result<Option<Record>, Broken> {
 
 /// Takes the next message, which must be the whole one of that number in its lane.
 fn take(reader: &mut Reader<&Heap>) -> (u32, u64) {
+    let _failing = Failing;
     let record = until(|| find(reader).unwrap());
     assert_eq!(record.kind, Kind::Data);
     let number = record.sequence.wrapping_sub(START.1);
@@ -241,11 +260,18 @@ unsafe impl Sync for Unguarded {}
 #[ignore = "a race, planted to see that a tool finds it"]
 fn a_planted_race() {
     let word = Unguarded(UnsafeCell::new(0));
-    let word = &word;
+    let (word, both) = (&word, &Barrier::new(2));
     thread::scope(|scope| {
         for _ in 0..2 {
-            // SAFETY: none: both threads write the word.
-            scope.spawn(move || (0..1000).for_each(|_| unsafe { *word.0.get() += 1 }));
+            scope.spawn(move || {
+                both.wait();
+                for _ in 0..1000 {
+                    let at = word.0.get();
+                    // SAFETY: none: both threads write the word. Volatile, or an
+                    // optimizer makes one store of them.
+                    unsafe { at.write_volatile(at.read_volatile() + 1) };
+                }
+            });
         }
     });
     // SAFETY: the threads have ended.
