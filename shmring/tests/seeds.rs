@@ -53,10 +53,11 @@ fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 fn claim(writer: &mut Writer<&Heap>, len: usize) {
-    until(|| match writer.claim(len) {
-        Err(Claim::Full) => None,
-        claimed => Some(claimed.unwrap()),
-    });
+    until(|| {
+        let claimed = writer.claim(len);
+        (claimed != Err(Claim::Full)).then_some(claimed)
+    })
+    .unwrap();
 }
 
 /// Sends the messages of these numbers, up to `batch` of them at a time.
