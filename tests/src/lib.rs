@@ -5,6 +5,7 @@
 pub mod board;
 mod child;
 mod descriptor;
+pub mod fuzz;
 mod lab;
 mod numbers;
 mod place;

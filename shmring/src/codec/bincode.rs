@@ -11,7 +11,16 @@ use super::{Codec, CodecError, CodecId};
 
 /// serde values in bincode's standard configuration. `LIMIT` bounds what a
 /// payload may have and may claim to hold, in bytes: without a bound, nine
-/// hostile bytes ask for more memory than there is.
+/// hostile bytes ask for more memory than there is. Numbers count with all the
+/// bytes of their type, however short they are written, so that what
+/// [`encode`](Codec::encode) takes may be too much for
+/// [`decode`](Codec::decode): leave room.
+///
+/// Not bounded is what no byte of the payload stands for. Hostile bytes can
+/// make the items of a sequence many, if they are written in no byte like `()`,
+/// and values deep, if they are recursive: use no such types. Each value may be
+/// larger in memory than in the payload, and serde sets up to 1 MiB aside for
+/// each sequence that it is inside of.
 #[derive(Debug)]
 pub struct Bincode<T, const LIMIT: usize = { 16 << 20 }>(PhantomData<T>);
 
@@ -39,6 +48,10 @@ impl<T: Serialize + DeserializeOwned, const LIMIT: usize> Codec for Bincode<T, L
 
     fn decode(payload: &[u8]) -> Result<T, CodecError> {
         let len = payload.len();
+        if len > LIMIT {
+            let reason = format!("it has more than the limit of {LIMIT}");
+            return Err(CodecError::Decode { len, reason });
+        }
         match bincode::serde::decode_from_slice(payload, limited::<LIMIT>()) {
             Ok((item, used)) if used == len => Ok(item),
             Ok((_, used)) => Err(CodecError::TrailingBytes { len, used }),
@@ -80,5 +93,18 @@ mod tests {
         let mut payload = b"before".to_vec();
         assert!(matches!(Pair::encode(&(1, vec![0; 1000]), &mut payload), Err(CodecError::Encode { .. })));
         assert_eq!(payload, b"before");
+        // A number this large takes a byte more than it has.
+        assert!(matches!(Bincode::<u64, 8>::encode(&u64::MAX, &mut payload), Err(CodecError::Encode { .. })));
+        let longer = Bincode::<u64, 8>::decode(&[253, 255, 255, 255, 255, 255, 255, 255, 255]);
+        assert!(matches!(longer, Err(CodecError::Decode { len: 9, .. })), "{longer:?}");
+    }
+
+    #[test]
+    fn numbers_count_with_all_their_bytes() {
+        type Numbers = Bincode<Vec<u64>, 100>;
+        let mut payload = Vec::new();
+        Numbers::encode(&vec![0; 50], &mut payload).unwrap();
+        let decoded = Numbers::decode(&payload);
+        assert!(matches!(decoded, Err(CodecError::Decode { len: 51, .. })), "{decoded:?}");
     }
 }

@@ -52,7 +52,8 @@ pub trait Codec {
     ///
     /// # Errors
     /// [`CodecError::Decode`], [`CodecError::TrailingBytes`]; never a panic or
-    /// an allocation beyond the codec's limit, whatever the bytes.
+    /// an allocation beyond the codec's limit, whatever the bytes: see
+    /// [`Bincode`] for what it asks of the type.
     fn decode(payload: &[u8]) -> Result<Self::Item, CodecError>;
 }
 
