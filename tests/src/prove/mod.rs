@@ -10,13 +10,19 @@
 //! many       operations that are steps          states           what they lead through
 //! crowd      survivors, over the copy           newcomers        a lane is taken; survivors
 //!                                                                are the product, on a copied file
+//!
+//! Not killed, or killed in earnest:
+//! pause      at each boundary the others act, then the paused one goes on
+//! cast       the paused one, and what it says
 //! ```
 
 pub(crate) mod campaign;
+pub(crate) mod cast;
 pub(crate) mod crowd;
 pub(crate) mod expected;
 pub(crate) mod many;
 pub(crate) mod newcomers;
+pub(crate) mod pause;
 pub(crate) mod plant;
 pub(crate) mod product;
 pub(crate) mod replica;
