@@ -14,8 +14,11 @@
 //! Not killed, or killed in earnest:
 //! pause      at each boundary the others act, then the paused one goes on
 //! cast       the paused one, and what it says
+//! sleeper    SIGKILL, real locks, and another one asleep
+//! asleep     that one
 //! ```
 
+pub(crate) mod asleep;
 pub(crate) mod campaign;
 pub(crate) mod cast;
 pub(crate) mod crowd;
@@ -27,6 +30,7 @@ pub(crate) mod plant;
 pub(crate) mod product;
 pub(crate) mod replica;
 pub(crate) mod scenario;
+pub(crate) mod sleeper;
 pub(crate) mod states;
 pub(crate) mod survivors;
 pub(crate) mod trace;
