@@ -19,6 +19,7 @@ use prove::plant::Plant;
 use prove::scenario::Operation;
 use prove::trace::NotPermitted;
 use prove::watch::Tally;
+use prove::{pause, sleeper};
 
 /// Kills at every instruction of every operation; survivors must lose nothing.
 #[derive(Debug, Parser)]
@@ -64,9 +65,10 @@ fn everything(points: u64) -> Result<bool> {
     let start = Instant::now();
     let campaign = Campaign::new()?;
     let operations = operations(&campaign, points)?;
+    let others = pauses(&campaign, 1)? && sleepers(&campaign, 12)?;
     let plants = plants(&campaign)?;
     println!("{:.1} s", start.elapsed().as_secs_f64());
-    Ok(operations && plants)
+    Ok(operations && others && plants)
 }
 
 /// True if nothing was violated.
@@ -81,6 +83,40 @@ fn operations(campaign: &Campaign, points: u64) -> Result<bool> {
     }
     print_row("total", &total);
     Ok(total.violations == 0)
+}
+
+/// True if nothing was violated by who was paused and resumed, in so many
+/// scenarios of each operation, and the control showed.
+fn pauses(campaign: &Campaign, scenarios: usize) -> Result<bool> {
+    println!();
+    print_heading("paused, resumed");
+    let mut violations = 0;
+    for operation in pause::OPERATIONS {
+        let tally = campaign.paused(operation, scenarios)?;
+        print_row(operation.name(), &tally);
+        print_violation(operation.name(), &tally);
+        violations += tally.violations;
+    }
+    let control = campaign.paused_control()?;
+    print_row("freed before copied", &control);
+    print_violation("freed before copied", &control);
+    Ok(violations == 0 && control.violations > 0)
+}
+
+/// True if nothing was violated when somebody was really killed, at so many
+/// points of each operation, while somebody slept.
+fn sleepers(campaign: &Campaign, points: usize) -> Result<bool> {
+    println!();
+    let mut random = tests::Random::new("prove");
+    print_heading("killed, others asleep");
+    let mut violations = 0;
+    for operation in sleeper::OPERATIONS {
+        let tally = campaign.slept(operation, points, &mut random)?;
+        print_row(operation.name(), &tally);
+        print_violation(operation.name(), &tally);
+        violations += tally.violations;
+    }
+    Ok(violations == 0)
 }
 
 /// True if the control showed nothing and every planted bug was caught.

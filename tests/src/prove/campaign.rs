@@ -8,7 +8,7 @@ use super::plant::{self, Plant};
 use super::scenario::{Operation, ROUND, Scenario};
 use super::trace::{Progress, stay_on_one_processor};
 use super::watch::Tally;
-use super::{many, newcomers, product};
+use super::{many, newcomers, pause, product, sleeper};
 
 /// Rounds of an operation, however many points they have. Seven have every
 /// length in every place, which is for those that are about one record; without
@@ -81,6 +81,35 @@ impl Campaign {
             }
         }
         Ok(tally)
+    }
+
+    /// Pauses `operation` everywhere and resumes it, in so many scenarios.
+    pub(crate) fn paused(&self, operation: Operation, scenarios: usize) -> Result<Tally> {
+        let mut tally = Tally::default();
+        // From one on whose ring has something, in messages across its end.
+        for number in 4..4 + scenarios {
+            let scenario = Scenario::new(operation, number);
+            let one = pause::run(scenario, &self.path(), &self.progress);
+            tally.add(&self.cleared(scenario, one)?);
+        }
+        Ok(tally)
+    }
+
+    /// The control of [`paused`](Self::paused), which must show.
+    pub(crate) fn paused_control(&self) -> Result<Tally> {
+        let one = pause::run_premature(&self.path(), &self.progress);
+        self.cleared(Scenario::new(Operation::ReadCommit, 0), one)
+    }
+
+    /// Really kills somebody in `operation` at so many points, with somebody
+    /// else asleep.
+    pub(crate) fn slept(
+        &self,
+        operation: Operation,
+        points: usize,
+        random: &mut tests::Random,
+    ) -> Result<Tally> {
+        sleeper::run(operation, points, &self.path(), random).with_context(|| operation.name())
     }
 
     fn run(&self, scenario: Scenario) -> Result<Tally> {
