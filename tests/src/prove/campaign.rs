@@ -86,8 +86,9 @@ impl Campaign {
     /// Pauses `operation` everywhere and resumes it, in so many scenarios.
     pub(crate) fn paused(&self, operation: Operation, scenarios: usize) -> Result<Tally> {
         let mut tally = Tally::default();
-        // From one on whose ring has something, in messages across its end.
-        for number in 4..4 + scenarios {
+        // From one on with a message longer than what a full ring keeps free:
+        // else nothing would overwrite it too soon.
+        for number in 9..9 + scenarios {
             let scenario = Scenario::new(operation, number);
             let one = pause::run(scenario, &self.path(), &self.progress);
             tally.add(&self.cleared(scenario, one)?);
