@@ -82,7 +82,7 @@ fn a_kill_at_any_instruction_loses_nothing() {
 }
 
 /// The planted bugs.
-const PLANTS: [&str; 22] = [
+const PLANTS: [&str; 23] = [
     "published-before-copied",
     "no-zero-after-record",
     "tag-instead-of-zero",
@@ -93,6 +93,7 @@ const PLANTS: [&str; 22] = [
     "batch-first-header-first",
     "terminator-at-reserve",
     "head-before-the-user-is-done",
+    "freed-before-copied",
     "redo-words-stored-apart",
     "lane-commits-apart",
     "lane-not-rewritten",

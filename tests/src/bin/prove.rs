@@ -22,6 +22,8 @@ use prove::pairs::PAIRS;
 use prove::plant::Plant;
 use prove::report::{Bug, Report, Section};
 use prove::trace::NotPermitted;
+use prove::{pause, sleeper};
+use tests::Random;
 
 /// Kills at every instruction of every operation; survivors must lose nothing.
 #[derive(Debug, Parser)]
@@ -87,10 +89,20 @@ fn everything(options: &Options) -> Result<bool> {
     }
     operations.print_total();
 
-    let mut variants = Section::new("variant");
+    let mut variants = Section::new("two dead");
     variants.add("create, then create", campaign.create_twice()?);
     for (i, (first, second)) in PAIRS.into_iter().enumerate() {
         variants.add(&format!("{}, then {}", first.name(), second.name()), campaign.pair(i)?);
+    }
+    variants.begin("paused, then continued");
+    for operation in pause::OPERATIONS {
+        variants.add(&format!("{}, paused", operation.name()), campaign.paused(operation)?);
+    }
+    println!();
+    let mut random = Random::new("prove");
+    variants.begin("killed, others asleep");
+    for operation in sleeper::OPERATIONS {
+        variants.add(&format!("{}, sleeper", operation.name()), campaign.slept(operation, &mut random)?);
     }
     variants.print_total();
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tests::Random;
 
 use super::create::{self, Creation};
 use super::pairs::PAIRS;
@@ -10,7 +11,7 @@ use super::plant::{self, Plant};
 use super::scenario::{Operation, ROUND, Scenario};
 use super::trace::{Progress, stay_on_one_processor};
 use super::watch::Tally;
-use super::{many, newcomers, pairs, product};
+use super::{many, newcomers, pairs, pause, product, sleeper};
 
 /// The rows of the report. What `create` does is not about a lane: it has its own.
 pub(crate) const ROWS: [(&str, &[Operation]); 12] = {
@@ -141,6 +142,27 @@ impl Campaign {
             tally.add(&self.cleared(Scenario::new(PAIRS[i].0, number), one)?);
         }
         Ok(tally)
+    }
+
+    /// Pauses `operation` everywhere and resumes it.
+    pub(crate) fn paused(&self, operation: Operation) -> Result<Tally> {
+        let scenarios = if self.form.is_short { 1 } else { ROUND };
+        let mut tally = Tally::default();
+        // From one on with a message longer than what a full ring keeps free:
+        // else nothing would overwrite it too soon.
+        for number in 9..9 + scenarios {
+            let scenario = Scenario::new(operation, number);
+            let one = pause::run(scenario, &self.path(), &self.progress);
+            tally.add(&self.cleared(scenario, one)?);
+        }
+        Ok(tally)
+    }
+
+    /// Really kills somebody in `operation`, at some points, with somebody else
+    /// asleep.
+    pub(crate) fn slept(&self, operation: Operation, random: &mut Random) -> Result<Tally> {
+        let points = if self.form.is_short { 12 } else { 120 };
+        sleeper::run(operation, points, &self.path(), random).with_context(|| operation.name())
     }
 
     fn run(&self, scenario: Scenario) -> Result<Tally> {

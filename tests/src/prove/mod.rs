@@ -13,22 +13,34 @@
 //!
 //! create     a region appears, on a folder      pairs            two who die
 //! campaign   how many of what                   report           what was counted
+//!
+//! Not killed, or killed in earnest:
+//! pause      at each boundary the others act, then the paused one goes on
+//! cast       the paused one, and what it says
+//! sleeper    SIGKILL, real locks, and another one asleep
+//! asleep     that one
 //! ```
 
+pub(crate) mod asleep;
 pub(crate) mod campaign;
+pub(crate) mod cast;
+pub(crate) mod copies;
 pub(crate) mod create;
 pub(crate) mod crowd;
 pub(crate) mod expected;
 pub(crate) mod many;
 pub(crate) mod newcomers;
 pub(crate) mod pairs;
+pub(crate) mod pause;
 pub(crate) mod plant;
 pub(crate) mod product;
 pub(crate) mod replica;
 pub(crate) mod report;
 pub(crate) mod scenario;
+pub(crate) mod sleeper;
 pub(crate) mod states;
 pub(crate) mod survivors;
 pub(crate) mod trace;
+pub(crate) mod tracee;
 pub(crate) mod view;
 pub(crate) mod watch;

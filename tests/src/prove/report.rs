@@ -64,11 +64,17 @@ struct Row {
 impl Section {
     /// Prints the heading.
     pub(crate) fn new(what: &str) -> Section {
+        let section = Section::default();
+        section.begin(what);
+        section
+    }
+
+    /// Prints a heading for the rows that follow.
+    pub(crate) fn begin(&self, what: &str) {
         println!(
             "\n{what:<28} {:>9} {:>11} {:>15} {:>10}",
             "scenarios", "kill points", "distinct images", "violations"
         );
-        Section(vec![])
     }
 
     /// Adds a row; says what was violated first.

@@ -7,33 +7,37 @@
 //! Attaching asks the kernel and formats text for thousands of instructions and
 //! touches the lane with few. So an operation may be rehearsed first, from
 //! system call to system call, to step later only where the lane changes.
-#![allow(unsafe_code)] // fork, one word shared with the child, what the kernel says of its system calls
+#![allow(unsafe_code)] // fork, and words shared with the child
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::ptrace;
-use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, fork, getppid};
+
+use super::tracee::{Call, Tracee};
 
 /// What the child says of itself, in order.
-const IDLE: u64 = 0;
-const RUNNING: u64 = 1;
-const RETURNED: u64 = 2;
-const FAILED: u64 = 3;
+pub(super) const IDLE: u64 = 0;
+pub(super) const RUNNING: u64 = 1;
+pub(super) const RETURNED: u64 = 2;
+pub(super) const FAILED: u64 = 3;
+/// All that comes after the operation is done too.
+pub(super) const DONE: u64 = 4;
 
 /// The child's exit status when it may not be traced.
 const REFUSED: i32 = 77;
 
 /// An operation that takes more instructions than this does not end.
-const MAX_STEPS: u64 = 20_000_000;
+pub(super) const MAX_STEPS: u64 = 20_000_000;
 
 /// Tracing is not allowed here: nothing was shown, nothing was refuted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,10 +54,13 @@ impl std::error::Error for NotPermitted {}
 /// One page that the child shares with its tracer, apart from any region.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    page: NonNull<AtomicU64>,
+    page: NonNull<[AtomicU64; WORDS]>,
 }
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const WORDS: usize = PAGE.get() / size_of::<AtomicU64>();
+/// From this word on, why the child failed; before it, what it notes.
+const WORDS_OF_FAILURE: usize = WORDS - 40;
 
 impl Progress {
     /// Maps the page.
@@ -65,10 +72,37 @@ impl Progress {
         Ok(Progress { page: page.cast() })
     }
 
-    fn word(&self) -> &AtomicU64 {
+    fn words(&self) -> &[AtomicU64; WORDS] {
         // SAFETY: `new` mapped the page, zeroed and aligned; it stays mapped as
-        // long as `self` lives, and this word is only accessed as AtomicU64.
+        // long as `self` lives, and its words are only accessed as AtomicU64.
         unsafe { self.page.as_ref() }
+    }
+
+    pub(super) fn word(&self) -> &AtomicU64 {
+        &self.words()[0]
+    }
+
+    /// A word for what the child notes on its way: [`Progress::NOTES`] of them.
+    pub(crate) fn note(&self, number: usize) -> &AtomicU64 {
+        assert!(number < Progress::NOTES);
+        &self.words()[1 + number]
+    }
+
+    /// How many words there are to note something in.
+    pub(crate) const NOTES: usize = WORDS_OF_FAILURE - 1;
+
+    fn set_failure(&self, why: &str) {
+        let mut bytes = why.bytes().chain(std::iter::repeat(0));
+        for word in &self.words()[WORDS_OF_FAILURE..] {
+            let part = std::array::from_fn(|_| bytes.next().expect("endless"));
+            word.store(u64::from_le_bytes(part), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn failure(&self) -> String {
+        let words = self.words()[WORDS_OF_FAILURE..].iter();
+        let bytes: Vec<u8> = words.flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
     }
 }
 
@@ -76,21 +110,6 @@ impl Drop for Progress {
     fn drop(&mut self) {
         // SAFETY: the page was mapped by `new`, and no reference to it outlives `self`.
         let _ = unsafe { munmap(self.page.cast(), PAGE.get()) };
-    }
-}
-
-/// A stopped child, killed and reaped when dropped.
-pub(crate) struct Tracee(Pid);
-
-impl Drop for Tracee {
-    fn drop(&mut self) {
-        if kill(self.0, Signal::SIGKILL).is_ok() {
-            while let Ok(status) = waitpid(self.0, None) {
-                if !matches!(status, WaitStatus::Stopped(..)) {
-                    break;
-                }
-            }
-        }
     }
 }
 
@@ -114,16 +133,29 @@ pub(crate) fn each_instruction(
     progress: &Progress,
     focus: Option<&Focus>,
     operation: impl FnOnce() -> Result<()>,
+    at_point: impl FnMut(bool) -> Result<()>,
+) -> Result<()> {
+    let child = start(progress, || Ok(()), |()| operation(), |()| Ok(()))?;
+    each_boundary(&child, progress, focus, at_point)
+}
+
+pub(super) fn each_boundary(
+    child: &Tracee,
+    progress: &Progress,
+    focus: Option<&Focus>,
     mut at_point: impl FnMut(bool) -> Result<()>,
 ) -> Result<()> {
-    let child = start(progress, operation)?;
     let mut stretch = 0;
     for _ in 0..MAX_STEPS {
         match progress.word().load(Ordering::Acquire) {
             IDLE => {}
             RUNNING => at_point(false)?,
-            RETURNED => return at_point(true),
-            _ => return Err(child.fail()),
+            RETURNED => {
+                let is_other = |focus: &Focus| stretch + 1 != focus.0.len() && stretch != focus.0.len();
+                ensure!(!focus.is_some_and(is_other), "it makes other system calls than were rehearsed");
+                return at_point(true);
+            }
+            _ => return Err(child.fail(progress)),
         }
         match focus {
             Some(focus) if focus.skips(stretch) => {
@@ -151,37 +183,16 @@ pub(crate) fn rehearse(
     operation: impl FnOnce() -> Result<()>,
     mut changed: impl FnMut() -> bool,
 ) -> Result<Focus> {
-    let child = start(progress, operation)?;
+    let child = start(progress, || Ok(()), |()| operation(), |()| Ok(()))?;
     let mut stretches = vec![];
     loop {
         child.to_system_call()?;
         stretches.push(changed());
         match progress.word().load(Ordering::Acquire) {
             RETURNED => return Ok(Focus(stretches)),
-            FAILED => return Err(child.fail()),
+            FAILED => return Err(child.fail(progress)),
             _ => child.to_system_call()?,
         }
-    }
-}
-
-/// A system call that a stopped child is about to make.
-pub(crate) struct Call {
-    child: Pid,
-    /// Which.
-    pub(crate) number: u64,
-    /// What it is given.
-    pub(crate) arguments: [u64; 6],
-}
-
-impl Call {
-    /// A word of the child's memory.
-    pub(crate) fn word(&self, at: u64) -> Result<u64> {
-        Ok(ptrace::read(self.child, at as ptrace::AddressType)? as u64)
-    }
-
-    /// Changes a word of the child's memory.
-    pub(crate) fn set_word(&self, at: u64, word: u64) -> Result<()> {
-        Ok(ptrace::write(self.child, at as ptrace::AddressType, word as libc::c_long)?)
     }
 }
 
@@ -195,61 +206,15 @@ pub(crate) fn until_returned(
     operation: impl FnOnce() -> Result<()>,
     mut at_call: impl FnMut(&Call) -> Result<()>,
 ) -> Result<Tracee> {
-    let child = start(progress, operation)?;
+    let child = start(progress, || Ok(()), |()| operation(), |()| Ok(()))?;
     loop {
         child.to_system_call()?;
         match progress.word().load(Ordering::Acquire) {
             RETURNED => return Ok(child),
-            FAILED => return Err(child.fail()),
+            FAILED => return Err(child.fail(progress)),
             _ => at_call(&child.call()?)?,
         }
         child.to_system_call()?;
-    }
-}
-
-impl Tracee {
-    fn step(&self) -> Result<()> {
-        ptrace::step(self.0, None)?;
-        match waitpid(self.0, None)? {
-            WaitStatus::Stopped(_, Signal::SIGTRAP) => Ok(()),
-            other => bail!("a step ended otherwise than by a trap: {other:?}"),
-        }
-    }
-
-    /// Runs to the entry of the next system call or, from there, to its exit.
-    fn to_system_call(&self) -> Result<()> {
-        ptrace::syscall(self.0, None)?;
-        match waitpid(self.0, None)? {
-            WaitStatus::PtraceSyscall(_) => Ok(()),
-            other => bail!("no system call but {other:?}"),
-        }
-    }
-
-    /// True if the next instruction is `syscall`.
-    #[cfg(target_arch = "x86_64")]
-    fn is_at_system_call(&self) -> Result<bool> {
-        let at = ptrace::getregs(self.0)?.rip;
-        let code = ptrace::read(self.0, at as ptrace::AddressType)?;
-        Ok(code as u16 == u16::from_le_bytes([0x0F, 0x05]))
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn is_at_system_call(&self) -> Result<bool> {
-        bail!("this harness does not know the system call instruction of this processor")
-    }
-
-    /// The system call whose entry it is stopped at.
-    fn call(&self) -> Result<Call> {
-        let info = ptrace::syscall_info(self.0)?;
-        ensure!(info.op == libc::PTRACE_SYSCALL_INFO_ENTRY, "stopped elsewhere than before a system call");
-        // SAFETY: at an entry this is what the kernel has written.
-        let entry = unsafe { info.u.entry };
-        Ok(Call { child: self.0, number: entry.nr, arguments: entry.args })
-    }
-
-    fn fail(&self) -> anyhow::Error {
-        let status = ptrace::cont(self.0, None).and_then(|()| waitpid(self.0, None));
-        anyhow!("the operation failed: {status:?}")
     }
 }
 
@@ -268,18 +233,38 @@ pub(crate) fn stay_on_one_processor() {
     }
 }
 
-fn start(progress: &Progress, operation: impl FnOnce() -> Result<()>) -> Result<Tracee> {
+/// A child that is about to call `operation` with what `prepare` made, and then
+/// `sequel`. It is stopped before the first, and at the end.
+pub(crate) fn start<H, R>(
+    progress: &Progress,
+    prepare: impl FnOnce() -> Result<H>,
+    operation: impl FnOnce(H) -> Result<R>,
+    sequel: impl FnOnce(R) -> Result<()>,
+) -> Result<Tracee> {
     progress.word().store(IDLE, Ordering::Relaxed);
+    let run = || {
+        let made = prepare()?;
+        raise(Signal::SIGSTOP)?;
+        progress.word().store(RUNNING, Ordering::Release);
+        let made = operation(made)?;
+        progress.word().store(RETURNED, Ordering::Release);
+        // Most are killed at the store above; a system call ends its stretch.
+        getppid();
+        sequel(made)?;
+        progress.word().store(DONE, Ordering::Release);
+        raise(Signal::SIGSTOP)?;
+        bail!("went on after its end")
+    };
     // SAFETY: the process has one thread (the caller's promise), so the child
     // finds every lock free and may run any code.
     let child = match unsafe { fork() }.context("fork")? {
-        ForkResult::Child => be_stepped(progress, operation),
+        ForkResult::Child => be_stepped(progress, run),
         ForkResult::Parent { child } => Tracee(child),
     };
     match waitpid(child.0, None)? {
         WaitStatus::Stopped(_, Signal::SIGSTOP) => {}
         WaitStatus::Exited(_, REFUSED) => return Err(NotPermitted(Errno::EPERM).into()),
-        other => bail!("the child did not start: {other:?}"),
+        other => bail!("the child did not start: {other:?}: {}", progress.failure()),
     }
     let options = ptrace::Options::PTRACE_O_EXITKILL | ptrace::Options::PTRACE_O_TRACESYSGOOD;
     match ptrace::setoptions(child.0, options) {
@@ -288,30 +273,34 @@ fn start(progress: &Progress, operation: impl FnOnce() -> Result<()>) -> Result<
     }
 }
 
-/// The child's side: never comes back, whatever the operation does.
-fn be_stepped(progress: &Progress, operation: impl FnOnce() -> Result<()>) -> ! {
+/// The child's side: never comes back, whatever it does.
+fn be_stepped(progress: &Progress, run: impl FnOnce() -> Result<()>) -> ! {
     // The operation steps through what the parent attached and leaves alone.
     shmring::internals::use_inherited_handles();
-    let run = || -> Result<()> {
-        raise(Signal::SIGSTOP)?;
-        progress.word().store(RUNNING, Ordering::Release);
-        operation()?;
-        progress.word().store(RETURNED, Ordering::Release);
-        // Killed at the store above; a system call ends its stretch.
-        raise(Signal::SIGSTOP)?;
-        bail!("went on after its end")
-    };
     // The tracer may be gone before it can ask for EXITKILL.
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
     if ptrace::traceme().is_err() {
         exit(REFUSED);
     }
-    let outcome = catch_unwind(AssertUnwindSafe(run));
+    allocate_without_system_calls();
+    progress.set_failure(&match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => "it ended".into(),
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => "a panic".into(),
+    });
     progress.word().store(FAILED, Ordering::Release);
-    if let Ok(Err(error)) = outcome {
-        eprintln!("prove: in the stepped process: {error:#}");
-    }
     exit(1)
+}
+
+/// A focus counts the operation's system calls: those of its allocations would
+/// depend on what this process allocated before.
+fn allocate_without_system_calls() {
+    // SAFETY: the options of this process's own allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(4 << 20)));
 }
 
 /// Leaves without running what the parent registered for its own exit.

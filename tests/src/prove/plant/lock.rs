@@ -10,7 +10,8 @@ use shmring::{AttachError, Read, Region, RegionOptions, Role};
 
 use super::Plant;
 use crate::prove::scenario::CAPACITY;
-use crate::prove::trace::{Call, Progress, until_returned};
+use crate::prove::trace::{Progress, until_returned};
+use crate::prove::tracee::Call;
 use crate::prove::watch::{Tally, Verdict};
 
 /// Attaches a consumer and a producer, each in a child, and others while it

@@ -28,11 +28,11 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use shmring::internals::layout::Word;
 use shmring::internals::ring::Memory;
 
-use super::newcomers;
 use super::scenario::{CAPACITY, Load, Operation, ROUND, Scenario};
 use super::trace::Progress;
 use super::view::View;
 use super::watch::Tally;
+use super::{newcomers, pause};
 
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,6 +61,8 @@ pub(crate) enum Plant {
     TerminatorAtReserve,
     /// The head is moved before the payload is read.
     HeadBeforeTheUserIsDone,
+    /// The same of a consumer that does not die, but is paused.
+    FreedBeforeCopied,
     /// The sink's position is stored where it counts at once, apart from the
     /// generation that the commit is decided by.
     RedoWordsStoredApart,
@@ -96,6 +98,8 @@ pub(crate) enum Plant {
 pub(crate) enum Ground {
     /// An operation, killed at every instruction.
     Killed(Operation),
+    /// A read, paused at every instruction.
+    Paused,
     /// A read beside a peer that changes what is read.
     HostilePeer,
     /// An attach beside others.
@@ -106,7 +110,7 @@ pub(crate) enum Ground {
 
 impl Plant {
     /// All of them.
-    pub(crate) const ALL: [Plant; 22] = [
+    pub(crate) const ALL: [Plant; 23] = [
         Plant::PublishedBeforeCopied,
         Plant::NoZeroAfterRecord,
         Plant::TagInsteadOfZero,
@@ -117,6 +121,7 @@ impl Plant {
         Plant::BatchFirstHeaderFirst,
         Plant::TerminatorAtReserve,
         Plant::HeadBeforeTheUserIsDone,
+        Plant::FreedBeforeCopied,
         Plant::RedoWordsStoredApart,
         Plant::LaneCommitsApart,
         Plant::LaneNotRewritten,
@@ -144,6 +149,7 @@ impl Plant {
             Plant::BatchFirstHeaderFirst => "batch-first-header-first",
             Plant::TerminatorAtReserve => "terminator-at-reserve",
             Plant::HeadBeforeTheUserIsDone => "head-before-the-user-is-done",
+            Plant::FreedBeforeCopied => "freed-before-copied",
             Plant::RedoWordsStoredApart => "redo-words-stored-apart",
             Plant::LaneCommitsApart => "lane-commits-apart",
             Plant::LaneNotRewritten => "lane-not-rewritten",
@@ -173,6 +179,7 @@ impl Plant {
             TerminatorAtReserve => Ground::Killed(Operation::ReserveCommit),
             BatchFirstHeaderFirst => Ground::Killed(Operation::Batch),
             HeadBeforeTheUserIsDone => Ground::Killed(Operation::ReadCommit),
+            FreedBeforeCopied => Ground::Paused,
             RedoWordsStoredApart => Ground::Killed(Operation::FileCommit),
             LaneCommitsApart | LaneNotRewritten => Ground::Killed(Operation::LanesCommit),
             TicketAfterPublish => Ground::Killed(Operation::TotalSend),
@@ -199,7 +206,7 @@ impl Plant {
 
 impl Ground {
     /// All that the control runs.
-    const ALL: [Ground; 12] = [
+    const ALL: [Ground; 13] = [
         Ground::Killed(Operation::Send),
         Ground::Killed(Operation::ReserveCommit),
         Ground::Killed(Operation::Batch),
@@ -209,6 +216,7 @@ impl Ground {
         Ground::Killed(Operation::TotalSend),
         Ground::Killed(Operation::DropMessage),
         Ground::Killed(Operation::LanesCommit),
+        Ground::Paused,
         Ground::HostilePeer,
         Ground::Attach,
         Ground::SleepWord,
@@ -218,6 +226,7 @@ impl Ground {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Ground::Killed(operation) => operation.name(),
+            Ground::Paused => "read_commit, paused",
             Ground::HostilePeer => "read_commit beside a hostile peer",
             Ground::Attach => "attach",
             Ground::SleepWord => "store buffer model",
@@ -229,6 +238,11 @@ impl Ground {
         match self {
             Ground::Killed(operation) => {
                 each_scenario(operation, plant, path, |scenario| kill(plant, scenario, path, progress))
+            }
+            Ground::Paused => {
+                let tally = pause::read_alone(plant.is_some(), path, progress)?;
+                remove_file(path)?;
+                Ok(tally)
             }
             Ground::HostilePeer => {
                 each_scenario(Operation::ReadCommit, plant, path, |scenario| peer::run(plant, scenario, path))
