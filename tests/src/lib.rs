@@ -24,7 +24,7 @@ pub use place::{on_tmpfs, until_asleep};
 pub use programs::{Program, program};
 pub use random::Random;
 pub use smaps::{Mapped, mappings};
-pub use trace::{Traced, clock_ticks};
+pub use trace::{Call, Fate, Traced, clock_ticks};
 pub use victim::{Victim, victim};
 
 /// Says that a test did not run, and why.

@@ -1,0 +1,7 @@
+//! The world misbehaves: system calls that fail, kills at every one of them,
+//! signals without end, clocks that differ, process ids that come again, too
+//! little memory, counters that wrap.
+
+mod calls;
+mod faults;
+mod kills;
