@@ -100,7 +100,7 @@ fn create_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>)
 
 fn try_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>) -> io::Result<File> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    remove_left_overs(folder_of(path), name);
+    remove_left_overs(path);
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let mut hidden = temporary_prefix(name);
@@ -112,9 +112,9 @@ fn try_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>) ->
         // Unlike a rename, a link never replaces what is there.
         fs::hard_link(&temporary, path)
     });
-    fs::remove_file(&temporary)?;
+    // What cannot be removed is a left-over; its lock ends with the making.
+    let _ = fs::remove_file(&temporary);
     made?;
-    // The lock belongs to the making.
     lock::release(&file);
     Ok(file)
 }
@@ -126,9 +126,12 @@ fn temporary_prefix(name: &OsStr) -> OsString {
     prefix
 }
 
-fn remove_left_overs(folder: &Path, name: &OsStr) {
+/// Removes what creators left behind that died: half-made files, or a second
+/// name of the one at `path`.
+pub(crate) fn remove_left_overs(path: &Path) {
+    let Some(name) = path.file_name() else { return };
     let prefix = temporary_prefix(name);
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(folder_of(path)).into_iter().flatten().flatten() {
         let file_name = entry.file_name();
         let random =
             file_name.as_bytes().strip_prefix(prefix.as_bytes()).and_then(|n| n.strip_suffix(b".tmp"));

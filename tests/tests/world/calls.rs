@@ -49,6 +49,13 @@ pub(crate) fn live(
     Ok((code, answers.lines().map(str::to_owned).collect()))
 }
 
+/// What a file system without unnamed files says to who asks for one.
+pub(crate) fn without_unnamed_files((_, call): &Step) -> Fate {
+    let asks =
+        call.number == libc::SYS_openat && call.arguments[2] as i32 & libc::O_TMPFILE == libc::O_TMPFILE;
+    if asks { Fate::Fails(Errno::EOPNOTSUPP) } else { Fate::Made }
+}
+
 /// The calls that decide something: all but those that only ask the process
 /// about itself, which cannot fail.
 pub(crate) fn can_fail(call: &Call) -> bool {

@@ -4,7 +4,7 @@ use nix::errno::Errno::{self, *};
 use nix::libc;
 use tests::{Call, Fate, Lab, skipped};
 
-use crate::calls::{LIFE, Step, can_fail, live};
+use crate::calls::{LIFE, Step, can_fail, live, without_unnamed_files};
 
 /// The errors that a kernel may give at a call.
 fn errors(call: &Call) -> &'static [Errno] {
@@ -101,4 +101,10 @@ fn each_call_fails(test: &str, usual: impl Fn(&Step) -> Fate, concerns: impl Fn(
 #[test]
 fn each_system_call_fails_once() {
     each_call_fails("each_system_call_fails_once", |_| Fate::Made, |_| true);
+}
+
+#[test]
+fn each_system_call_of_a_creation_without_unnamed_files_fails_once() {
+    let test = "each_system_call_of_a_creation_without_unnamed_files_fails_once";
+    each_call_fails(test, without_unnamed_files, |(word, _)| *word == "create");
 }

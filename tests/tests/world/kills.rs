@@ -5,7 +5,7 @@ use std::path::Path;
 use shmring::{AttachError, OpenError, Read, Region, Status};
 use tests::{DEADLINE, Fate, Lab, skipped};
 
-use crate::calls::{Step, live};
+use crate::calls::{Step, live, without_unnamed_files};
 
 /// One that attaches, sends in two lanes, reads without a commit and removes.
 const LIFE: [&str; 12] = [
@@ -99,4 +99,10 @@ fn survive(path: &Path, sent: Option<usize>, story: &str) {
 #[test]
 fn killed_at_each_system_call() {
     killed_at_each_call("killed_at_each_system_call", |_| Fate::Made, |_| true);
+}
+
+#[test]
+fn killed_at_each_system_call_of_a_creation_without_unnamed_files() {
+    let test = "killed_at_each_system_call_of_a_creation_without_unnamed_files";
+    killed_at_each_call(test, without_unnamed_files, |(word, _)| *word == "create");
 }
