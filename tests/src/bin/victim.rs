@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use memmap2::MmapRaw;
@@ -205,6 +205,16 @@ impl Victim {
             "send-blocking" => told(self.producer().send(&vec![7; number])),
             "send-numbers" => told(send_numbers(self.producer(), 0..number as u64)),
             "read-numbers" => told(read_numbers(self.consumer(), 0..number as u64)),
+            "read-for" => {
+                let least = Duration::from_millis(number as u64);
+                let waited = waited(least, || self.consumer().read_timeout(least).map(drop));
+                format!("{waited:?}")
+            }
+            "send-for" => {
+                let least = Duration::from_millis(number as u64);
+                let waited = waited(least, || self.producer().send_timeout(&[7; 1000], least));
+                format!("{waited:?}")
+            }
             "batch" => self.batch(number),
             "grant" => self.grant(number),
             "fill" => loop {
@@ -288,6 +298,12 @@ impl Victim {
             }
         }
     }
+}
+
+/// What became of a call, and whether it took `least`.
+fn waited<E>(least: Duration, call: impl FnOnce() -> Result<(), E>) -> (Result<(), E>, bool) {
+    let started = Instant::now();
+    (call(), started.elapsed() >= least)
 }
 
 fn keep<T, E: Debug>(place: &mut Option<T>, result: Result<T, E>) -> String {

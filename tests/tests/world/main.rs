@@ -3,5 +3,9 @@
 //! little memory, counters that wrap.
 
 mod calls;
+mod clocks;
 mod faults;
 mod kills;
+mod memory;
+mod storms;
+mod wraps;
