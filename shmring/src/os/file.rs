@@ -22,6 +22,8 @@ use super::memfd;
 
 /// Space is reserved in pieces, so that a signal does not start it anew.
 const PIECE: u64 = 64 << 20;
+/// A piece that is interrupted is done in smaller ones, down to this.
+const LEAST_PIECE: u64 = 64 << 10;
 /// How often a file is made anew that another creator cleaned away.
 const ROUNDS: usize = 10;
 
@@ -211,12 +213,14 @@ fn check_blocks(file: &File, needed: u64) -> io::Result<()> {
 /// Reserves space, so that a full file system is an error now and not a
 /// signal at the first touch. The file keeps its length, whoever cuts it.
 fn reserve(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let mut done = 0;
+    let (mut done, mut most) = (0, PIECE);
     while done < len {
-        let piece = PIECE.min(len - done);
+        let piece = most.min(len - done);
         match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, (offset + done) as i64, piece as i64) {
             Ok(()) => done += piece,
-            Err(Errno::EINTR) => continue,
+            // Before Linux 6.10 a tmpfs gives back what it has of a piece when any
+            // signal comes: with signals that come often none would be done.
+            Err(Errno::EINTR) => most = (piece / 2).max(LEAST_PIECE),
             Err(e) => return Err(e.into()),
         }
     }

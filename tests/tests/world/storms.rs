@@ -1,6 +1,10 @@
 //! Signals without end: no system call is left alone for long.
 
-use tests::{Lab, Victim, until_asleep, victim};
+use nix::errno::Errno;
+use nix::libc;
+use tests::{Fate, Lab, Victim, skipped, until_asleep, victim};
+
+use crate::calls::live;
 
 /// Microseconds from one signal to the next, of the consumer and the producer.
 const PERIODS: [&str; 2] = ["70", "50"];
@@ -61,4 +65,23 @@ fn a_storm_of_signals_fails_no_attach() {
         other.must(&["commit", "leave"]);
         one.must(&["leave", "remove"]);
     }
+}
+
+/// Before Linux 6.10 a tmpfs reserves a piece anew if any signal came meanwhile.
+#[test]
+fn space_is_reserved_however_often_that_is_interrupted() {
+    let lab = Lab::new();
+    let mut interrupted = 0;
+    let lived =
+        live(&lab, &lab.path("ring"), &["trap", "plain", "create", "named 0", "named 1"], |(_, call)| {
+            let too_long = call.number == libc::SYS_fallocate && call.arguments[3] > 100_000;
+            interrupted += too_long as u32;
+            assert!(interrupted < 100, "it is tried for ever");
+            Some(if too_long { Fate::Fails(Errno::EINTR) } else { Fate::Made })
+        });
+    match lived {
+        Ok(lived) => assert_eq!(lived, (0, vec!["Ok(())".to_owned(); 5])),
+        Err(errno) => return skipped("space_is_reserved_however_often_that_is_interrupted", errno),
+    }
+    assert!(interrupted > 1, "it was one small piece");
 }
