@@ -101,16 +101,19 @@ impl Traced {
         }
     }
 
-    /// Lets it run until it stops itself by SIGTRAP, then has `fate` decide on
-    /// each of its system calls, until that says `None`; its exit code. An error
-    /// if the kernel does not allow that, or this does not know how to do it on
-    /// this processor.
-    pub fn finish_meddling(mut self, mut fate: impl FnMut(&Call) -> Option<Fate>) -> Result<i32, Errno> {
+    /// Lets it run until it stops itself by SIGTRAP.
+    pub fn run_until_trap(&mut self) -> Result<(), Errno> {
         ptrace::cont(self.pid, None)?;
         match waitpid(self.pid, None)? {
-            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => Ok(()),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Has `fate` decide on each of its system calls from here on, until that
+    /// says `None`; its exit code. An error if the kernel does not allow that, or
+    /// this does not know how to do it on this processor.
+    pub fn finish_meddling(mut self, mut fate: impl FnMut(&Call) -> Option<Fate>) -> Result<i32, Errno> {
         loop {
             if let Some(code) = self.step(None) {
                 return Ok(code);

@@ -33,6 +33,7 @@ pub(crate) fn live(
     command.arg(path).stdin(fs::File::open(script).unwrap()).stderr(Stdio::inherit());
     let mut traced = Traced::start(&mut command)?;
     let mut stdout = traced.process().stdout.take().expect("stdout is piped");
+    traced.run_until_trap()?;
     let mut answered = 0;
     let code = traced.finish_meddling(|call| {
         let is_answer = call.number == libc::SYS_write && call.arguments[0] == 1;

@@ -7,7 +7,7 @@ use tests::{Call, Fate, Lab, skipped};
 use crate::calls::{LIFE, Step, can_fail, live, without_unnamed_files};
 
 /// The errors that a kernel may give at a call.
-fn errors(call: &Call) -> &'static [Errno] {
+pub(crate) fn errors(call: &Call) -> &'static [Errno] {
     match call.number {
         libc::SYS_openat => &[EINTR, ENOMEM, ENOSPC, EMFILE, ENFILE, EACCES, EIO],
         libc::SYS_statx | libc::SYS_fstat | libc::SYS_newfstatat => &[ENOMEM, EIO, EACCES],
@@ -38,7 +38,7 @@ fn errors(call: &Call) -> &'static [Errno] {
     }
 }
 
-fn fate(call: &Call, error: Errno) -> Fate {
+pub(crate) fn fate(call: &Call, error: Errno) -> Fate {
     // What failed to close is closed.
     if call.number == libc::SYS_close { Fate::MadeAndFails(error) } else { Fate::Fails(error) }
 }

@@ -7,5 +7,7 @@ mod clocks;
 mod faults;
 mod kills;
 mod memory;
+mod pids;
+mod programs;
 mod storms;
 mod wraps;
