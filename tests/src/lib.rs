@@ -28,7 +28,7 @@ pub use programs::{Program, program};
 pub use random::Random;
 pub use seccomp::fail_call;
 pub use smaps::{Mapped, mappings};
-pub use trace::{Traced, clock_ticks};
+pub use trace::{Call, Fate, Traced, clock_ticks};
 pub use victim::{Victim, victim};
 
 /// Says that a test did not run, and why.

@@ -1,8 +1,8 @@
-//! Counts the system calls of a program.
+//! Counts the system calls of a program, or meddles with them.
 #![allow(unsafe_code)] // pre_exec, and a union of the kernel's
 
 use std::fs;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,33 @@ use nix::sys::prctl;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, alarm};
+
+use crate::DEADLINE;
+
+/// A system call, before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// Which one.
+    pub number: i64,
+    /// As the kernel gets them.
+    pub arguments: [u64; 6],
+}
+
+/// What becomes of a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is made.
+    Made,
+    /// It is not made, and fails with this.
+    Fails(Errno),
+    /// It is made, and said to have failed with this: as close(2) does.
+    MadeAndFails(Errno),
+    /// It is not made: the program is killed first.
+    KilledBefore,
+    /// It is made, and the program killed before it learns of it.
+    KilledAfter,
+}
 
 /// A program that stops at every system call to be counted. Only the thread
 /// that started it may use it.
@@ -26,10 +52,12 @@ pub struct Traced {
 impl Traced {
     /// Starts a program; `Err` if this machine does not allow tracing.
     pub fn start(command: &mut Command) -> Result<Traced, Errno> {
-        // SAFETY: two async-signal-safe system calls between fork and exec.
+        // SAFETY: three async-signal-safe system calls between fork and exec.
         unsafe {
             command.pre_exec(|| {
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
+                // Whoever waits for it waits in the kernel.
+                alarm::set(DEADLINE.as_secs() as u32);
                 Ok(ptrace::traceme()?)
             })
         };
@@ -73,6 +101,51 @@ impl Traced {
         }
     }
 
+    /// Lets it run until it stops itself by SIGTRAP.
+    pub fn run_until_trap(&mut self) -> Result<(), Errno> {
+        ptrace::cont(self.pid, None)?;
+        match waitpid(self.pid, None)? {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => Ok(()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Has `fate` decide on each of its system calls from here on, until that
+    /// says `None`; its exit code. An error if the kernel does not allow that, or
+    /// this does not know how to do it on this processor.
+    pub fn finish_meddling(mut self, mut fate: impl FnMut(&Call) -> Option<Fate>) -> Result<i32, Errno> {
+        loop {
+            if let Some(code) = self.step(None) {
+                return Ok(code);
+            }
+            if self.entering {
+                continue;
+            }
+            let Some(fate) = fate(&registers::call(self.pid)?) else {
+                ptrace::detach(self.pid, None)?;
+                let status = self.process.wait().expect("it is ours");
+                return Ok(status.code().or(status.signal().map(|s| 128 + s)).expect("it ended"));
+            };
+            if let Fate::Fails(_) = fate {
+                registers::forget_call(self.pid)?;
+            }
+            if !matches!(fate, Fate::Made | Fate::KilledBefore)
+                && let Some(code) = self.step(None)
+            {
+                return Ok(code);
+            }
+            match fate {
+                Fate::Made => {}
+                Fate::Fails(errno) | Fate::MadeAndFails(errno) => registers::set_error(self.pid, errno)?,
+                Fate::KilledBefore | Fate::KilledAfter => {
+                    self.process.kill().expect("it runs");
+                    self.process.wait().expect("it is ours");
+                    return Ok(128 + Signal::SIGKILL as i32);
+                }
+            }
+        }
+    }
+
     /// Lets it run until `until` says so at a system call; the calls so far.
     pub fn run_until(&mut self, mut until: impl FnMut() -> bool) -> u64 {
         while !until() {
@@ -95,7 +168,8 @@ impl Traced {
         std::mem::replace(&mut self.process, Command::new("true").spawn().expect("true starts"))
     }
 
-    /// Runs to the next stop; the exit code if it ended.
+    /// Runs to the next stop; the exit code if it ended, as a shell has it: 128
+    /// and the signal's number if a signal ended it.
     fn step(&mut self, signal: Option<Signal>) -> Option<i32> {
         ptrace::syscall(self.pid, signal).expect("it is stopped");
         match waitpid(self.pid, None).expect("it is ours") {
@@ -106,8 +180,51 @@ impl Traced {
             }
             WaitStatus::Stopped(_, signal) => self.step(Some(signal)),
             WaitStatus::Exited(_, code) => Some(code),
+            WaitStatus::Signaled(_, signal, _) => Some(128 + signal as i32),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// What a stopped program's registers say of its system call.
+#[cfg(target_arch = "x86_64")]
+mod registers {
+    use super::{Call, Errno, Pid, ptrace};
+
+    pub(super) fn call(pid: Pid) -> Result<Call, Errno> {
+        let r = ptrace::getregs(pid)?;
+        Ok(Call { number: r.orig_rax as i64, arguments: [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9] })
+    }
+
+    /// To be called at the entry: no call has this number.
+    pub(super) fn forget_call(pid: Pid) -> Result<(), Errno> {
+        let mut r = ptrace::getregs(pid)?;
+        r.orig_rax = u64::MAX;
+        ptrace::setregs(pid, r)
+    }
+
+    /// To be called at the exit.
+    pub(super) fn set_error(pid: Pid, errno: Errno) -> Result<(), Errno> {
+        let mut r = ptrace::getregs(pid)?;
+        r.rax = -(errno as i64) as u64;
+        ptrace::setregs(pid, r)
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod registers {
+    use super::{Call, Errno, Pid};
+
+    pub(super) fn call(_: Pid) -> Result<Call, Errno> {
+        Err(Errno::ENOSYS)
+    }
+
+    pub(super) fn forget_call(_: Pid) -> Result<(), Errno> {
+        Err(Errno::ENOSYS)
+    }
+
+    pub(super) fn set_error(_: Pid, _: Errno) -> Result<(), Errno> {
+        Err(Errno::ENOSYS)
     }
 }
 

@@ -91,6 +91,8 @@ impl Region {
             return Err(RemoveError::InUse { path: owned(), users: users(&file, header.as_ref()) });
         }
         if file::is_at(&file, path).map_err(io)? {
+            // With a second name it would not be removed to those who have it open.
+            file::remove_left_overs(path);
             fs::remove_file(path).map_err(io)?;
         }
         Ok(())

@@ -22,6 +22,8 @@ use super::memfd;
 
 /// Space is reserved in pieces, so that a signal does not start it anew.
 const PIECE: u64 = 64 << 20;
+/// A piece that is interrupted is done in smaller ones, down to this.
+const LEAST_PIECE: u64 = 64 << 10;
 /// How often a file is made anew that another creator cleaned away.
 const ROUNDS: usize = 10;
 
@@ -100,7 +102,7 @@ fn create_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>)
 
 fn try_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>) -> io::Result<File> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    remove_left_overs(folder_of(path), name);
+    remove_left_overs(path);
     // Else all its space would be taken first.
     if path.symlink_metadata().is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
@@ -116,10 +118,10 @@ fn try_beside(path: &Path, mode: u32, fill: &dyn Fn(&File) -> io::Result<()>) ->
         .and_then(|_| fill(&file))
         .and_then(|()| move_to_new(&temporary, path));
     if made.is_err() {
-        fs::remove_file(&temporary)?;
+        // What cannot be removed is a left-over; its lock ends with the making.
+        let _ = fs::remove_file(&temporary);
     }
     made?;
-    // The lock belongs to the making.
     lock::release(&file);
     Ok(file)
 }
@@ -130,7 +132,8 @@ fn move_to_new(temporary: &Path, path: &Path) -> io::Result<()> {
         // Not on this file system. Who dies between the two leaves both names.
         Err(Errno::EINVAL | Errno::ENOSYS) => {
             fs::hard_link(temporary, path)?;
-            fs::remove_file(temporary)
+            let _ = fs::remove_file(temporary);
+            Ok(())
         }
         moved => Ok(moved?),
     }
@@ -143,9 +146,12 @@ fn temporary_prefix(name: &OsStr) -> OsString {
     prefix
 }
 
-fn remove_left_overs(folder: &Path, name: &OsStr) {
+/// Removes what creators left behind that died: half-made files, or a second
+/// name of the one at `path`.
+pub(crate) fn remove_left_overs(path: &Path) {
+    let Some(name) = path.file_name() else { return };
     let prefix = temporary_prefix(name);
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(folder_of(path)).into_iter().flatten().flatten() {
         let file_name = entry.file_name();
         let random =
             file_name.as_bytes().strip_prefix(prefix.as_bytes()).and_then(|n| n.strip_suffix(b".tmp"));
@@ -225,12 +231,14 @@ fn check_blocks(file: &File, needed: u64) -> io::Result<()> {
 /// Reserves space, so that a full file system is an error now and not a
 /// signal at the first touch. The file keeps its length, whoever cuts it.
 fn reserve(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let mut done = 0;
+    let (mut done, mut most) = (0, PIECE);
     while done < len {
-        let piece = PIECE.min(len - done);
+        let piece = most.min(len - done);
         match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, (offset + done) as i64, piece as i64) {
             Ok(()) => done += piece,
-            Err(Errno::EINTR) => continue,
+            // A tmpfs may give back what it has of a piece when a signal comes: with
+            // signals that come often none would ever be done.
+            Err(Errno::EINTR) => most = (piece / 2).max(LEAST_PIECE),
             Err(e) => return Err(e.into()),
         }
     }

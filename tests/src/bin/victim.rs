@@ -7,15 +7,17 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use memmap2::MmapRaw;
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use nix::unistd::{Uid, setresuid};
 use shmring::{Advice, Consumer, Flags, HugePages, Producer, ProducerOptions, Read, Region, RegionOptions};
+use tests::{read_numbers, send_numbers};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -45,6 +47,9 @@ struct Arguments {
     guard: bool,
     #[arg(long)]
     huge_pages: Option<Huge>,
+    /// Microseconds from one signal to the next that interrupts system calls
+    #[arg(long)]
+    storm: Option<i64>,
     /// Who handles SIGBUS before the guard does
     #[arg(long)]
     before: Option<Before>,
@@ -89,6 +94,19 @@ fn handle_before(before: Before) -> nix::Result<()> {
     unsafe { sigaction(Signal::SIGBUS, &action) }.map(drop)
 }
 
+extern "C" fn nothing(_: libc::c_int) {}
+
+/// Signals without end, none of which restarts a system call.
+fn storm(period: i64) -> nix::Result<()> {
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(Signal::SIGALRM, &action) }?;
+    let period = libc::timeval { tv_sec: 0, tv_usec: period };
+    let timer = libc::itimerval { it_interval: period, it_value: period };
+    // SAFETY: the kernel reads the timer during the call.
+    Errno::result(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) }).map(drop)
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     if let Some(before) = arguments.before {
@@ -106,9 +124,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         setresuid(uid, uid, uid)?;
     }
 
+    arguments.storm.map_or(Ok(()), storm)?;
+
     let mut victim = Victim { options: options(&arguments), path: arguments.path, ..Victim::default() };
     for line in io::stdin().lock().lines() {
-        let answer = victim.obey(&line?);
+        let line = line?;
+        let answer = victim.obey(&line);
+        victim.failed = answer.starts_with("Err").then_some(line);
         let mut out = io::stdout().lock();
         writeln!(out, "{answer}")?;
         out.flush()?;
@@ -145,6 +167,8 @@ struct Victim {
     consumer: Option<Consumer>,
     descriptors: Vec<File>,
     guarded: Vec<(Region, Producer, Consumer)>,
+    /// What it was told last, if that failed.
+    failed: Option<String>,
 }
 
 /// What became of a call, its value left out.
@@ -163,6 +187,9 @@ impl Victim {
                 self.options = RegionOptions::new();
                 "Ok(())".to_owned()
             }
+            // What failed just now, once more.
+            "again" => self.failed.take().map_or_else(|| "Ok(())".to_owned(), |line| self.obey(&line)),
+            "remove" => told(Region::remove(&self.path)),
             "producer" => keep(&mut self.producer, self.region.as_ref().expect("a region").producer()),
             "named" => {
                 let options = ProducerOptions::new().name(format!("p{number}"));
@@ -176,6 +203,18 @@ impl Victim {
             }
             "send" => told(self.producer().try_send(&vec![7; number])),
             "send-blocking" => told(self.producer().send(&vec![7; number])),
+            "send-numbers" => told(send_numbers(self.producer(), 0..number as u64)),
+            "read-numbers" => told(read_numbers(self.consumer(), 0..number as u64)),
+            "read-for" => {
+                let least = Duration::from_millis(number as u64);
+                let waited = waited(least, || self.consumer().read_timeout(least).map(drop));
+                format!("{waited:?}")
+            }
+            "send-for" => {
+                let least = Duration::from_millis(number as u64);
+                let waited = waited(least, || self.producer().send_timeout(&[7; 1000], least));
+                format!("{waited:?}")
+            }
             "batch" => self.batch(number),
             "grant" => self.grant(number),
             "fill" => loop {
@@ -213,6 +252,7 @@ impl Victim {
             }
             "touch-elsewhere" => touch_elsewhere(),
             "raise" => told(raise(Signal::SIGBUS)),
+            "trap" => told(raise(Signal::SIGTRAP)),
             "overflow" => overflow(number as u64).to_string(),
             _ => panic!("what is {verb:?}?"),
         }
@@ -258,6 +298,12 @@ impl Victim {
             }
         }
     }
+}
+
+/// What became of a call, and whether it took `least`.
+fn waited<E>(least: Duration, call: impl FnOnce() -> Result<(), E>) -> (Result<(), E>, bool) {
+    let started = Instant::now();
+    (call(), started.elapsed() >= least)
 }
 
 fn keep<T, E: Debug>(place: &mut Option<T>, result: Result<T, E>) -> String {
