@@ -82,11 +82,12 @@ fn a_kill_at_any_instruction_loses_nothing() {
 }
 
 /// The planted bugs.
-const PLANTS: [&str; 23] = [
+const PLANTS: [&str; 24] = [
     "published-before-copied",
     "no-zero-after-record",
     "tag-instead-of-zero",
     "tail-trusted-blindly",
+    "check-point-not-written",
     "head-checked-against-stored-tail",
     "sequence-in-its-own-word",
     "no-spare-word",

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tests::Random;
 
 use super::create::{self, Creation};
-use super::pairs::PAIRS;
+use super::pairs::{PAIRS, Second};
 use super::plant::{self, Plant};
 use super::scenario::{Operation, ROUND, Scenario};
 use super::trace::{Progress, stay_on_one_processor};
@@ -138,7 +138,7 @@ impl Campaign {
         let Form { is_short, .. } = self.form;
         let mut tally = Tally::default();
         for number in pairs::numbers(i, is_short) {
-            let one = pairs::run(PAIRS[i], number, is_short, &self.path(), &self.progress);
+            let one = pairs::run(PAIRS[i], Second::Product, number, is_short, &self.path(), &self.progress);
             tally.add(&self.cleared(Scenario::new(PAIRS[i].0, number), one)?);
         }
         Ok(tally)

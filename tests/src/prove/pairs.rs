@@ -3,18 +3,19 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use shmring::internals::layout::Word;
 use shmring::internals::ring::{Shape, Writer};
 use shmring::{Read, SendError};
 
 use super::expected::{Found, READS};
+use super::plant::{Plant, Planted, take_over};
 use super::product::{Product, Stage, find_focus};
 use super::replica::Replica;
 use super::scenario::{Load, Operation, ROUND, Scenario, payload};
 use super::survivors::OneLane;
 use super::trace::{Progress, each_instruction};
-use super::view::Image;
+use super::view::{Image, LaneView};
 use super::watch::{Tally, Watch};
 
 /// What the first one does, and the second. A second one that takes over or
@@ -42,6 +43,15 @@ pub(crate) const PAIRS: [(Operation, Operation); 16] = {
     ]
 };
 
+/// Who is the second one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Second {
+    /// The product.
+    Product,
+    /// A ring that takes over, with this bug, or as a control without.
+    Rings(Option<Plant>),
+}
+
 /// Scenarios and images of each that are enough in the short form.
 const FEW_SCENARIOS: usize = 3;
 const FEW_IMAGES: usize = 5;
@@ -63,6 +73,7 @@ pub(crate) fn numbers(i: usize, is_short: bool) -> impl Iterator<Item = usize> {
 /// form, those where the lane changes.
 pub(crate) fn run(
     (first, second): (Operation, Operation),
+    who: Second,
     number: usize,
     is_short: bool,
     path: &Path,
@@ -90,7 +101,7 @@ pub(crate) fn run(
         let i = i * (left.len() - 1) / (count - 1).max(1);
         let (image, found) = &left[i];
         let is_whole = !is_short && number == 0 && i == 0;
-        let mut one = second_deaths(&mut stage, second, (image, *found), is_whole, progress)
+        let mut one = second_deaths(&mut stage, (second, who), (image, *found), is_whole, progress)
             .with_context(|| format!("after the image {i} of the first"))?;
         if let Some(violation) = &mut one.first_violation {
             violation.push_str(&format!(", after another died in {} at its image {i}", first.name()));
@@ -126,7 +137,7 @@ fn first_deaths(stage: &mut Stage, progress: &Progress) -> Result<(Tally, Vec<(I
 
 fn second_deaths(
     stage: &mut Stage,
-    second: Operation,
+    (second, who): (Operation, Second),
     (image, found): (&Image, Found),
     is_whole: bool,
     progress: &Progress,
@@ -152,6 +163,9 @@ fn second_deaths(
         _ => {}
     }
     let mut operate = || match second {
+        Operation::Takeover if let Second::Rings(plant) = who => {
+            take_over_and_send(Planted::new(view.lane(0), scenario.shape(), plant), &message, is_full)
+        }
         Operation::ReadCommit => product.read_few(READS),
         Operation::ConsumerAttach => {
             product.operate(&scenario, &[])?;
@@ -171,6 +185,20 @@ fn second_deaths(
     let mut watch = Watch::new(scenario, &survivors, view);
     each_instruction(progress, focus.as_ref(), operate, |returned| watch.look(returned))?;
     Ok(watch.finish())
+}
+
+/// What a takeover by the product and a message do to a lane, done by a ring alone.
+fn take_over_and_send(memory: Planted<LaneView<'_>>, message: &[u8], is_full: bool) -> Result<()> {
+    memory.arm();
+    let shape = memory.shape();
+    let mut writer = take_over(memory, shape)?;
+    if !is_full {
+        writer.claim(message.len()).map_err(|claim| anyhow!("no room: {claim:?}"))?;
+        writer.write(0, message);
+        writer.stage(0, message.len());
+        writer.publish();
+    }
+    Ok(())
 }
 
 /// True if there is no room for the second one's message.

@@ -40,6 +40,11 @@ impl<M: Memory> Planted<M> {
         }
     }
 
+    /// The sizes of its ring.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
     /// From now on it has it.
     pub(crate) fn arm(&self) {
         self.armed.set(true);
@@ -123,7 +128,10 @@ impl<M: Memory> Memory for Planted<M> {
         value
     }
     fn store(&self, word: Word, value: u64) {
-        use Word::{CheckGaps, HeadPosition, HeadSequence, SinkPosition};
+        use Word::{CheckGaps, CheckTail, HeadPosition, HeadSequence, SinkPosition};
+        if matches!(word, CheckTail(_)) && self.has(Plant::CheckPointNotWritten) {
+            return;
+        }
         let (plant, slotted): (_, fn(Slot) -> Word) = match word {
             SinkPosition(_) => (Plant::RedoWordsStoredApart, SinkPosition),
             CheckGaps(_) => (Plant::GapsCountedApart, CheckGaps),

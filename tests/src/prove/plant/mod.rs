@@ -28,6 +28,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use shmring::internals::layout::Word;
 use shmring::internals::ring::Memory;
 
+use super::pairs::{self, Second};
 use super::scenario::{CAPACITY, Load, Operation, ROUND, Scenario};
 use super::trace::Progress;
 use super::view::View;
@@ -46,6 +47,8 @@ pub(crate) enum Plant {
     TagInsteadOfZero,
     /// A new producer starts at the tail hint and looks at no record.
     TailTrustedBlindly,
+    /// A new producer's check point has the tail that was there, of an earlier one.
+    CheckPointNotWritten,
     /// A new producer holds the head against the check point's tail, before it
     /// has walked to the true one.
     HeadCheckedAgainstStoredTail,
@@ -98,6 +101,8 @@ pub(crate) enum Plant {
 pub(crate) enum Ground {
     /// An operation, killed at every instruction.
     Killed(Operation),
+    /// A takeover after one that died, killed at every instruction too.
+    TwoDead,
     /// A read, paused at every instruction.
     Paused,
     /// A read beside a peer that changes what is read.
@@ -110,11 +115,12 @@ pub(crate) enum Ground {
 
 impl Plant {
     /// All of them.
-    pub(crate) const ALL: [Plant; 23] = [
+    pub(crate) const ALL: [Plant; 24] = [
         Plant::PublishedBeforeCopied,
         Plant::NoZeroAfterRecord,
         Plant::TagInsteadOfZero,
         Plant::TailTrustedBlindly,
+        Plant::CheckPointNotWritten,
         Plant::HeadCheckedAgainstStoredTail,
         Plant::SequenceInItsOwnWord,
         Plant::NoSpareWord,
@@ -143,6 +149,7 @@ impl Plant {
             Plant::NoZeroAfterRecord => "no-zero-after-record",
             Plant::TagInsteadOfZero => "tag-instead-of-zero",
             Plant::TailTrustedBlindly => "tail-trusted-blindly",
+            Plant::CheckPointNotWritten => "check-point-not-written",
             Plant::HeadCheckedAgainstStoredTail => "head-checked-against-stored-tail",
             Plant::SequenceInItsOwnWord => "sequence-in-its-own-word",
             Plant::NoSpareWord => "no-spare-word",
@@ -180,6 +187,7 @@ impl Plant {
             BatchFirstHeaderFirst => Ground::Killed(Operation::Batch),
             HeadBeforeTheUserIsDone => Ground::Killed(Operation::ReadCommit),
             FreedBeforeCopied => Ground::Paused,
+            CheckPointNotWritten => Ground::TwoDead,
             RedoWordsStoredApart => Ground::Killed(Operation::FileCommit),
             LaneCommitsApart | LaneNotRewritten => Ground::Killed(Operation::LanesCommit),
             TicketAfterPublish => Ground::Killed(Operation::TotalSend),
@@ -206,7 +214,7 @@ impl Plant {
 
 impl Ground {
     /// All that the control runs.
-    const ALL: [Ground; 13] = [
+    const ALL: [Ground; 14] = [
         Ground::Killed(Operation::Send),
         Ground::Killed(Operation::ReserveCommit),
         Ground::Killed(Operation::Batch),
@@ -216,6 +224,7 @@ impl Ground {
         Ground::Killed(Operation::TotalSend),
         Ground::Killed(Operation::DropMessage),
         Ground::Killed(Operation::LanesCommit),
+        Ground::TwoDead,
         Ground::Paused,
         Ground::HostilePeer,
         Ground::Attach,
@@ -226,6 +235,7 @@ impl Ground {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Ground::Killed(operation) => operation.name(),
+            Ground::TwoDead => "send, then takeover",
             Ground::Paused => "read_commit, paused",
             Ground::HostilePeer => "read_commit beside a hostile peer",
             Ground::Attach => "attach",
@@ -238,6 +248,12 @@ impl Ground {
         match self {
             Ground::Killed(operation) => {
                 each_scenario(operation, plant, path, |scenario| kill(plant, scenario, path, progress))
+            }
+            Ground::TwoDead => {
+                let pair = (Operation::Send, Operation::Takeover);
+                each_scenario(Operation::Send, plant, path, |scenario| {
+                    pairs::run(pair, Second::Rings(plant), scenario.number, true, path, progress)
+                })
             }
             Ground::Paused => {
                 let tally = pause::read_alone(plant.is_some(), path, progress)?;
