@@ -66,6 +66,11 @@ enum Twin {
     NoSecondLook,
     /// A registered waker does not fence for a sleeper without a barrier.
     NoFenceForSleeper,
+    /// A sleeper whose barrier fails does not fence again.
+    NoSecondFence,
+    /// A registered waker looks at the word before it stores what is waited
+    /// for, as a compiler may have it without the light fence.
+    NoLightFence,
 }
 
 /// A thread's view of the machine, while its code runs on the results so far.
@@ -76,6 +81,9 @@ struct Cpu<'a> {
     results: &'a [u32],
     next: Cell<usize>,
     asked: Cell<Option<Operation>>,
+    fences: Cell<u32>,
+    /// The word as it was looked at too early.
+    early: Cell<Option<u32>>,
 }
 
 impl Cpu<'_> {
@@ -96,6 +104,9 @@ impl Cpu<'_> {
     }
 
     fn publish(&self, value: u32) {
+        if self.twin == Twin::NoLightFence {
+            self.early.set(Some(self.load_from(WORD)));
+        }
         self.store_to(PUBLISHED + self.process, value);
         wake(self, || true);
     }
@@ -124,7 +135,7 @@ impl Cpu<'_> {
 
 impl SleepCell for Cpu<'_> {
     fn load(&self) -> u32 {
-        self.load_from(WORD)
+        self.early.take().unwrap_or_else(|| self.load_from(WORD))
     }
     fn store(&self, value: u32) {
         self.store_to(WORD, value)
@@ -134,7 +145,12 @@ impl SleepCell for Cpu<'_> {
         if found == current { Ok(()) } else { Err(found) }
     }
     fn fence(&self) {
-        let left_out = self.twin == Twin::NoFenceForSleeper && self.process != SLEEPER;
+        self.fences.set(self.fences.get() + 1);
+        let left_out = match self.twin {
+            Twin::NoFenceForSleeper => self.process != SLEEPER,
+            Twin::NoSecondFence => self.process == SLEEPER && self.fences.get() == 2,
+            _ => false,
+        };
         if !left_out {
             self.ask(Operation::Fence);
         }
@@ -316,8 +332,8 @@ impl Scenario {
     fn next(&self, thread: usize, part: usize, results: &[u32]) -> Next {
         let Code { process, parts } = &self.codes[thread];
         let (twin, has_barrier) = (self.twin, self.has_barrier);
-        let (next, asked) = (Cell::new(0), Cell::new(None));
-        let cpu = Cpu { twin, process: *process, has_barrier, results, next, asked };
+        let (next, asked, fences, early) = Default::default();
+        let cpu = Cpu { twin, process: *process, has_barrier, results, next, asked, fences, early };
         let run = catch_unwind(AssertUnwindSafe(|| parts[part](&cpu)));
         match (run, cpu.asked.get()) {
             (Err(_), Some(operation)) => Next::Operation(operation),
@@ -480,6 +496,30 @@ fn no_wake_up_is_lost_by_a_new_owner() {
     let mut before = new_owner();
     before.start.memory[WORD] |= FENCE;
     assert_eq!(before.explore("new owner after one without a barrier"), 0);
+}
+
+/// Its wakers fence themselves. What the second fence does: a waker that clears
+/// the first word finds nobody asleep, and the second word goes over that.
+fn a_barrier_that_fails() -> Scenario {
+    let mut scenario = two_messages();
+    (scenario.start.registered, scenario.start.memory) = ([false; 3], [0; WORDS]);
+    scenario.has_barrier = false;
+    scenario
+}
+
+#[test]
+fn no_wake_up_of_an_unregistered_waker_is_lost_if_the_barrier_fails() {
+    assert_eq!(a_barrier_that_fails().explore("a barrier that fails"), 0);
+}
+
+#[test]
+fn a_missing_second_fence_is_found() {
+    assert!(a_barrier_that_fails().twin(Twin::NoSecondFence).explore("no second fence") > 0);
+}
+
+#[test]
+fn a_look_before_the_store_is_found() {
+    assert!(two_messages().twin(Twin::NoLightFence).explore("two messages: looked before the store") > 0);
 }
 
 /// The limit: a light waker that has looked at the word before it says FENCE
