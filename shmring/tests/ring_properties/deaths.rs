@@ -322,9 +322,9 @@ fn finds(heaps: &[Heap], oracle: &Oracle) -> bool {
 }
 
 /// The lanes of one reader.
-fn reader_lanes<'a>(heaps: &'a [Heap], life: &'a Life<'a>) -> impl Iterator<Item = Mortal<'a>> {
+fn reader_lanes<'a>(heaps: &'a [Heap], life: &'a Life<'a>) -> Vec<Mortal<'a>> {
     let held = Held::default();
-    heaps.iter().map(move |heap| Mortal { heap, life, held: held.clone() })
+    heaps.iter().map(|heap| Mortal { heap, life, held: held.clone() }).collect()
 }
 
 /// Runs the steps with owners that share `stores` until they are dead. True if
@@ -333,10 +333,10 @@ fn survives_death(start: Start, steps: &[Step], stores: u64, twin: Twin) -> Opti
     let heaps = start.heaps();
     let life = Life::new(stores, twin);
     let mut oracle = Oracle::new(start);
-    let lanes = heaps.iter().map(|heap| Mortal { heap, life: &life, held: Held::default() });
-    let writers: Result<Vec<_>, _> = lanes.map(|lane| Writer::take_over(lane, start.shape)).collect();
-    let (Ok(mut writers), Ok(mut reader)) = (writers, read_lanes(reader_lanes(&heaps, &life), start.shape))
-    else {
+    let mortal = |heap| Mortal { heap, life: &life, held: Held::default() };
+    let (lanes, read): (Vec<_>, _) = (heaps.iter().map(mortal).collect(), reader_lanes(&heaps, &life));
+    let writers: Result<Vec<_>, _> = lanes.iter().map(|lane| Writer::take_over(lane, start.shape)).collect();
+    let (Ok(mut writers), Ok(mut reader)) = (writers, read_lanes(&read, start.shape)) else {
         panic!("a fresh region");
     };
     if life.is_over() {
@@ -420,7 +420,8 @@ fn sink_after_death(stores: u64, twin: Twin) -> [u64; 2] {
     let start = two_lanes(0);
     let heaps = start.heaps();
     let life = Life::new(stores, twin);
-    let mut reader = read_lanes(reader_lanes(&heaps, &life), start.shape).expect("a fresh region");
+    let lanes = reader_lanes(&heaps, &life);
+    let mut reader = read_lanes(&lanes, start.shape).expect("a fresh region");
     for commit in 1..=4 {
         reader.set_sink(Sink { id: [commit; 4], position: commit });
         reader.commit();

@@ -121,3 +121,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_reference_to_a_memory_replaces_as_the_memory_does() {
+    let heap = Heap::new(Shape { capacity: 256, align: 8, prefix: 0 }, 0, 0);
+    let replace = |current, new| Memory::replace(&&heap, Word::State, current, new);
+    assert_eq!([replace(0, 3), replace(0, 4), replace(3, 5)], [true, false, true]);
+    assert_eq!(heap.load(Word::State), 5);
+}
