@@ -441,3 +441,17 @@ fn a_commit_that_may_be_late_is_found() {
     assert_eq!(sink_after_death(60, Twin::Sound), [4, 4]);
     assert!(!(0..60).all(|stores| is_whole(stores, Twin::CommitMayBeLate)));
 }
+
+/// A message that runs over the place of the last check point, an eighth of the
+/// ring before it: there must be a newer one by then.
+#[test]
+fn no_message_runs_over_the_check_point_that_counts() {
+    for prefix in [0, 8] {
+        let shape = Shape { capacity: 1024, align: 8, prefix };
+        let start = Start { shape, ..two_lanes(prefix) };
+        let small = Step::Batch { lane: 0, lens: vec![96 - prefix as usize] };
+        let large = Step::Batch { lane: 0, lens: vec![shape.max_len() as usize] };
+        let steps = [small, Step::Consume { lanes: 1, count: 1 }, large];
+        assert_eq!(all_deaths(start, &steps, Twin::Sound).err(), None);
+    }
+}
