@@ -45,9 +45,6 @@ enum Twin {
     /// The sleeper looks for a change since just before it announced itself,
     /// instead of for what it waits for.
     LooksForChange,
-    /// Every access to the word and to the wanted head is relaxed. Not a
-    /// fault: between the two, the fences alone make the handshake.
-    FencesOnly,
 }
 
 /// Who fences.
@@ -95,32 +92,25 @@ struct Side<'a> {
     first: Cell<Option<u32>>,
 }
 
-impl Side<'_> {
-    fn ordering(&self, ordering: Ordering) -> Ordering {
-        if self.twin == Twin::FencesOnly { Ordering::Relaxed } else { ordering }
-    }
-}
-
 impl SleepCell for Side<'_> {
     fn load(&self) -> u32 {
         if let Some(first) = self.first.get().filter(|_| self.twin == Twin::NoLoadAfterFence) {
             return first;
         }
         self.futex.may_be_preempted();
-        let word = self.futex.word.load(self.ordering(Ordering::Acquire));
+        let word = self.futex.word.load(Ordering::Relaxed);
         self.first.set(Some(word));
         word
     }
 
     fn store(&self, value: u32) {
         self.futex.may_be_preempted();
-        self.futex.word.store(value, self.ordering(Ordering::Release))
+        self.futex.word.store(value, Ordering::Relaxed)
     }
 
     fn replace(&self, current: u32, new: u32) -> Result<(), u32> {
         self.futex.may_be_preempted();
-        let (done, failed) = (self.ordering(Ordering::AcqRel), self.ordering(Ordering::Acquire));
-        self.futex.word.compare_exchange(current, new, done, failed).map(drop)
+        self.futex.word.compare_exchange(current, new, Ordering::Relaxed, Ordering::Relaxed).map(drop)
     }
 
     fn fence(&self) {
@@ -205,12 +195,12 @@ impl Shared {
 
     fn want(&self, head: u64) {
         self.futex.may_be_preempted();
-        self.wanted.store(head, self.waker().ordering(Ordering::Release));
+        self.wanted.store(head, Ordering::Relaxed);
     }
 
     fn wanted_head(&self) -> u64 {
         self.futex.may_be_preempted();
-        self.wanted.load(self.waker().ordering(Ordering::Acquire))
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// Waits as the endpoints do: try, sleep, and again.
@@ -337,11 +327,6 @@ macro_rules! held_by {
             #[test]
             fn holds() {
                 check(super::Twin::Sound);
-            }
-
-            #[test]
-            fn holds_by_its_fences_alone() {
-                check(super::Twin::FencesOnly);
             }
             $(
                 #[test]

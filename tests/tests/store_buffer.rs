@@ -68,6 +68,25 @@ fn no_wake_up_is_lost_by_a_new_owner() {
     assert_eq!(lost("new owner after one without a barrier", new_owner(FENCE).registered([FIRST])), 0);
 }
 
+/// Its wakers fence themselves. What the second fence does: a waker that clears
+/// the first word finds nobody asleep, and the second word goes over that.
+#[test]
+fn no_wake_up_of_an_unregistered_waker_is_lost_if_the_barrier_fails() {
+    assert_eq!(lost("the barrier fails, unregistered", two_messages().failing_barrier()), 0);
+}
+
+#[test]
+fn a_missing_second_fence_is_found() {
+    let scenario = two_messages().failing_barrier().twin(Twin::NoSecondFence);
+    assert!(lost("the barrier fails, no second fence", scenario) > 0);
+}
+
+#[test]
+fn a_look_before_the_store_is_found() {
+    let scenario = two_messages().registered([FIRST]).twin(Twin::NoLightFence);
+    assert!(lost("looked before the store", scenario) > 0);
+}
+
 /// The limit: a light waker that has looked at the word before it says FENCE
 /// may miss that one sleep, which its time-out ends.
 #[test]

@@ -269,7 +269,7 @@ impl Consumer {
     fn is_all_aside(&self) -> bool {
         (0..self.reader.lane_count()).all(|index| {
             let lane = self.reader.lane(index);
-            lane.is_aside() || lane.memory().load_acquire(Word::State) == 0
+            lane.is_aside() || lane.memory().load(Word::State) == 0
         })
     }
 

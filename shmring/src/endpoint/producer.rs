@@ -349,7 +349,8 @@ impl Producer {
     /// Sleeps until there is room for `len` bytes, woken, or `at_most`.
     pub(crate) fn doze(&self, len: usize, at_most: std::time::Duration) {
         let memory = self.memory();
-        let room = || memory.load_acquire(Word::Head).wrapping_sub(self.writer.head_needed(len)) as i64 >= 0;
+        // Whoever takes the room loads it again.
+        let room = || memory.load(Word::Head).wrapping_sub(self.writer.head_needed(len)) as i64 >= 0;
         sleep::sleep(memory.sleep_word(SleepWord::Producer), at_most, room);
     }
 

@@ -102,10 +102,13 @@ impl Memory for Heap {
         self.word(word).compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
     fn add(&self, word: Word, value: u64) -> u64 {
-        self.word(word).fetch_add(value, Ordering::AcqRel)
+        self.word(word).fetch_add(value, Ordering::Release)
     }
     fn header_acquire(&self, position: u64) -> u64 {
         self.data(position).load(Ordering::Acquire)
+    }
+    fn header(&self, position: u64) -> u64 {
+        self.data(position).load(Ordering::Relaxed)
     }
     fn store_header(&self, position: u64, value: u64) {
         self.data(position).store(value, Ordering::Relaxed)

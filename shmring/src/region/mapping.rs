@@ -257,7 +257,7 @@ impl Mapping {
 
     /// The header word at a position: whole words only, in the first alias.
     #[inline(always)]
-    fn header(&self, position: u64) -> &AtomicU64 {
+    fn header_word(&self, position: u64) -> &AtomicU64 {
         let at = position & (self.capacity - 1) & !7;
         // SAFETY: `at` is a multiple of 8 below the capacity, a power of two of
         // at least 8, so the word lies inside the first alias, which is
@@ -312,19 +312,23 @@ impl Memory for Mapping {
     }
     #[inline(always)]
     fn add(&self, word: Word, value: u64) -> u64 {
-        self.word(word).fetch_add(value, Ordering::AcqRel)
+        self.word(word).fetch_add(value, Ordering::Release)
     }
     #[inline(always)]
     fn header_acquire(&self, position: u64) -> u64 {
-        self.header(position).load(Ordering::Acquire)
+        self.header_word(position).load(Ordering::Acquire)
+    }
+    #[inline(always)]
+    fn header(&self, position: u64) -> u64 {
+        self.header_word(position).load(Ordering::Relaxed)
     }
     #[inline(always)]
     fn store_header(&self, position: u64, value: u64) {
-        self.header(position).store(value, Ordering::Relaxed)
+        self.header_word(position).store(value, Ordering::Relaxed)
     }
     #[inline(always)]
     fn store_header_release(&self, position: u64, value: u64) {
-        self.header(position).store(value, Ordering::Release)
+        self.header_word(position).store(value, Ordering::Release)
     }
     #[inline(always)]
     fn write(&self, position: u64, bytes: &[u8]) {

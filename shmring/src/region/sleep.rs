@@ -9,13 +9,13 @@ use crate::ring::sleep::SleepCell;
 impl SleepCell for AtomicU32 {
     #[inline(always)]
     fn load(&self) -> u32 {
-        self.load(Ordering::Acquire)
+        self.load(Ordering::Relaxed)
     }
     fn store(&self, value: u32) {
-        self.store(value, Ordering::Release)
+        self.store(value, Ordering::Relaxed)
     }
     fn replace(&self, current: u32, new: u32) -> Result<(), u32> {
-        self.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).map(drop)
+        self.compare_exchange(current, new, Ordering::Relaxed, Ordering::Relaxed).map(drop)
     }
     #[inline(always)]
     fn fence(&self) {

@@ -115,7 +115,8 @@ impl<M: Memory> Cursor<M> {
 
     /// True if there is anything behind `record`.
     pub fn is_followed(&self, record: &Record) -> bool {
-        self.memory.header_acquire(self.after(record)) != 0 // PUBLISH
+        // Whoever wants to see what it is loads it again.
+        self.memory.header(self.after(record)) != 0
     }
 
     /// True if a producer attached behind `record`, which is the last one: an
@@ -145,7 +146,7 @@ impl<M: Memory> Cursor<M> {
     /// The ticket of `record`, a message in a region of total order.
     pub(super) fn ticket(&self, record: &Record) -> u64 {
         // Written before the header, which was loaded with Acquire.
-        self.memory.header_acquire(record.position.wrapping_add(HEADER_BYTES))
+        self.memory.header(record.position.wrapping_add(HEADER_BYTES))
     }
 
     /// Steps over `record`, which takes `sequences` of them.

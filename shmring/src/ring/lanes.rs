@@ -1,5 +1,5 @@
 use super::cursor::{Cursor, Record};
-use super::{Corrupt, Memory, Shape};
+use super::{Corrupt, Memory};
 use crate::layout::record::Kind;
 
 /// The lanes that a [`Reader`](super::Reader) reads, and how far it is in each.
@@ -10,7 +10,6 @@ pub(super) struct Lanes<M> {
     pub(super) touched: Vec<u32>,
     /// Streams that ended since the end of all was told last.
     pub(super) ends: u64,
-    max_records: u64,
 }
 
 /// One of a reader's lanes holds something impossible.
@@ -24,9 +23,8 @@ pub struct Broken {
 }
 
 impl<M: Memory> Lanes<M> {
-    pub(super) fn new(most: usize, shape: Shape, ends: u64) -> Lanes<M> {
-        let cursors = Vec::with_capacity(most);
-        Lanes { cursors, touched: Vec::with_capacity(most), ends, max_records: shape.max_records() }
+    pub(super) fn new(most: usize, ends: u64) -> Lanes<M> {
+        Lanes { cursors: Vec::with_capacity(most), touched: Vec::with_capacity(most), ends }
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -49,8 +47,9 @@ impl<M: Memory> Lanes<M> {
         if self.get(lane).is_aside {
             return Ok(None);
         }
-        // A hostile peer may go on for ever.
-        for _ in 0..self.max_records {
+        // Ends within a ring, whatever a hostile peer writes: `peek` refuses what
+        // lies beyond.
+        loop {
             match self.peek(lane)? {
                 Some(mark) if mark.kind == Kind::End => {
                     if !self.get(lane).is_followed(&mark) {
@@ -61,7 +60,6 @@ impl<M: Memory> Lanes<M> {
                 found => return Ok(found),
             }
         }
-        Ok(None)
     }
 
     /// The lane, which the next commit writes.

@@ -17,11 +17,15 @@ pub trait Memory {
     fn store_release(&self, word: Word, value: u64);
     /// Replaces a control word if it is `current`, AcqRel; true if it was.
     fn replace(&self, word: Word, current: u64, new: u64) -> bool;
-    /// Adds to a control word, AcqRel; what it was before.
+    /// Adds to a control word, Release; what it was before.
     fn add(&self, word: Word, value: u64) -> u64;
 
-    /// Loads a header word or a ticket, Acquire.
+    /// Loads a header word, Acquire.
     fn header_acquire(&self, position: u64) -> u64;
+    /// Loads a header word or a ticket, Relaxed; Acquire does as well.
+    fn header(&self, position: u64) -> u64 {
+        self.header_acquire(position)
+    }
     /// Stores a header word or a ticket, Relaxed.
     fn store_header(&self, position: u64, value: u64);
     /// Stores a header word, Release.
@@ -60,6 +64,9 @@ impl<M: Memory> Memory for &M {
     }
     fn header_acquire(&self, position: u64) -> u64 {
         (**self).header_acquire(position)
+    }
+    fn header(&self, position: u64) -> u64 {
+        (**self).header(position)
     }
     fn store_header(&self, position: u64, value: u64) {
         (**self).store_header(position, value)

@@ -63,7 +63,7 @@ impl<M: Memory> Reader<M> {
         };
         Reader {
             shape,
-            lanes: Lanes::new(most, shape, region.load(Word::Ends(slot))),
+            lanes: Lanes::new(most, region.load(Word::Ends(slot))),
             turns,
             generation,
             sink,

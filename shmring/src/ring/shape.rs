@@ -38,11 +38,6 @@ impl Shape {
         (record - self.before_payload()).min(u32::MAX as u64 - 1)
     }
 
-    /// The most records that the ring holds.
-    pub(super) fn max_records(&self) -> u64 {
-        self.capacity / self.align
-    }
-
     /// The most that records may take from head to tail: one word stays zero.
     #[inline(always)]
     pub fn max_used(&self) -> u64 {

@@ -22,8 +22,8 @@
 //! sleep. Only the owner sets bits 0 and 1; anybody may clear bit 0, so a dead
 //! sleeper costs its peers one system call in all.
 //!
-//! The fences are the handshake: it holds with every access to the word
-//! relaxed (a model shows it), as long as `worth` is asked after the fence.
+//! The fences are the handshake: every access to the word is relaxed, and so
+//! may be what `worth` loads, which is asked after the fence.
 
 use std::time::Duration;
 
@@ -34,11 +34,11 @@ const ONE: u32 = 4;
 /// A word that one process sleeps on. The mapped word implements it, and the
 /// models do.
 pub trait SleepCell {
-    /// Loads the word, Acquire.
+    /// Loads the word, Relaxed.
     fn load(&self) -> u32;
-    /// Stores the word, Release.
+    /// Stores the word, Relaxed.
     fn store(&self, value: u32);
-    /// Replaces the word if it is `current`, AcqRel; else says what it is.
+    /// Replaces the word if it is `current`, Relaxed; else says what it is.
     fn replace(&self, current: u32, new: u32) -> Result<(), u32>;
     /// The fence SLEEP: SeqCst.
     fn fence(&self);

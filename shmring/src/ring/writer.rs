@@ -243,7 +243,7 @@ impl<M: Memory> Writer<M> {
             let len = record::decode(header).map_or(0, |head| head.len);
             at = at.wrapping_add(self.shape.record_size(len as u64));
             if at != self.next {
-                header = self.memory.header_acquire(at);
+                header = self.memory.header(at);
             }
         }
     }
@@ -406,7 +406,7 @@ impl<M: Memory> Writer<M> {
         let mark = self.shape.record_size(0);
         let mut left = self.tail.wrapping_sub(self.head);
         while left >= mark {
-            let word = self.memory.header_acquire(self.tail.wrapping_sub(left)); // PUBLISH
+            let word = self.memory.header(self.tail.wrapping_sub(left));
             if record::decode(word).is_none_or(|head| head.kind != Kind::End) {
                 return false;
             }

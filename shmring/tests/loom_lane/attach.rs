@@ -191,6 +191,49 @@ fn either_ready_or_state_is_enough_for_the_space() {
     half.into_iter().for_each(|twin| model(3, move || a_lane_that_is_found_has_its_space(twin)));
 }
 
+/// A producer takes a lane at whose last end mark the consumer is, drops a
+/// message and is killed. Who sees the state sees that it attached there.
+pub(super) fn an_attach_behind_an_end_mark_is_seen(twin: Twin) {
+    // An end mark alone is no reason for a check point.
+    let lane = Lane::new(twin, Shape { capacity: 128, ..SHAPE }, 1);
+    close(&mut attach(lane.share()));
+    let reader = new_reader(lane.share(), 1).expect("no damage");
+    let mark = peek(&reader).expect("an end mark");
+    let new = lane.share();
+    let producer = thread::spawn(move || attach(new).drop_message(Cause::Full));
+    if phase(&lane) == Phase::Open {
+        assert!(reader.lane(0).is_attached_behind(&mark), "an attach that was not seen");
+    }
+    producer.join().unwrap();
+}
+
+held_by!(an_attach_behind_an_end_mark_is_seen:
+    StateStoreRelaxed "not seen",
+    StateLoadRelaxed "not seen",
+    CheckStoreRelaxed "not seen",
+    CheckLoadRelaxed "not seen");
+
+/// A producer sends, finds the ring full, and says what it waits for. A consumer
+/// with something uncommitted that sees the wish sees the message: it is no error
+/// that nobody can go on.
+fn a_wish_comes_after_the_messages_before_it(twin: Twin) {
+    let (mut writer, reader) = owners(twin);
+    let wanted = START.wrapping_add(48);
+    reader.lane(0).memory().store_release(Word::WantedHead, START); // WANT
+    let producer = thread::spawn(move || {
+        send(&mut writer, 1).expect("room");
+        writer.memory().store_release(Word::WantedHead, wanted); // WANT
+    });
+    let lane = reader.lane(0);
+    let waits = lane.memory().load_acquire(Word::WantedHead).wrapping_sub(lane.head()) as i64 > 0; // WANT
+    assert!(!waits || peek(&reader).is_some(), "called stuck, with a message there");
+    producer.join().unwrap();
+}
+
+held_by!(a_wish_comes_after_the_messages_before_it:
+    WantStoreRelaxed "called stuck",
+    WantLoadRelaxed "called stuck");
+
 /// The end is told only after the last message: who sees the state "closed"
 /// sees the end mark and all before it.
 fn the_end_comes_after_the_last_message(twin: Twin) {

@@ -9,9 +9,11 @@
 //! * here: one lane, its producer and its consumer;
 //! * `takeover`: a lane that passes from owner to owner;
 //! * `commit`: a commit over two lanes;
-//! * `attach`: a lane that comes into use, and the end of all: READY, STATE and
-//!   ATTACH. The endpoints' steps are written there once more;
-//! * `order`: total order over two lanes: TICKET.
+//! * `attach`: a lane that comes into use, and the end of all: READY, STATE,
+//!   ATTACH and WANT. The endpoints' steps are written there once more;
+//! * `kept`: a lane and its name: KEPT. Likewise;
+//! * `order`: total order over two lanes: TICKET;
+//! * `sites`: each ordered call of the ring's code, and that one alone Relaxed.
 //!
 //! How a twin is found:
 //!
@@ -39,7 +41,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 use shmring::internals::layout::blocks::{LaneState, Phase};
 use shmring::internals::layout::record::Kind;
-use shmring::internals::layout::{Cause, Slot, Word};
+use shmring::internals::layout::{Cause, Part, Slot, Word};
 use shmring::internals::ring::{
     Broken, Claim, Corrupt, Cursor, Fault, Memory, Reader, Record, Shape, Writer,
 };
@@ -108,7 +110,7 @@ fn new_writer(lane: Lane) -> Writer<Lane> {
 
 /// A new consumer of the first so many lanes.
 fn new_reader(lane: Lane, lanes: usize) -> Result<Reader<Lane>, Broken> {
-    let mut reader = Reader::take_over(&lane, SHAPE, lanes);
+    let mut reader = Reader::take_over(&lane, lane.shape(), lanes);
     for index in 0..lanes {
         reader.add(lane.beside(index))?;
     }
@@ -268,6 +270,29 @@ held_by!(a_new_consumer_frees_what_the_old_one_read:
     FreeStoreRelaxed "Causality violation",
     FreeLoadRelaxed "Causality violation");
 
+/// The same room, seen by a new producer when it takes the lane over.
+fn a_new_producer_writes_only_what_is_free(twin: Twin) {
+    let lane = Lane::new(twin, SHAPE, 1);
+    let mut dead = new_writer(lane.share());
+    send(&mut dead, 1).expect("room");
+    send(&mut dead, 1).expect("room");
+    let mut reader = new_reader(lane.share(), 1).expect("no damage");
+    let consumer = thread::spawn(move || {
+        assert!(receive(&mut reader, 1));
+        reader.commit();
+    });
+    let mut writer = new_writer(lane);
+    let sent = send(&mut writer, 1);
+    assert!(matches!(sent, Ok(()) | Err(Claim::Full)), "{sent:?}");
+    writer.drop_message(Cause::Full);
+    writer.end().expect("no damage");
+    consumer.join().unwrap();
+}
+
+held_by!(a_new_producer_writes_only_what_is_free:
+    FreeStoreRelaxed "Causality violation",
+    FreeLoadRelaxed "Causality violation");
+
 /// A producer was killed between a message and its check point. The next one
 /// finds the message, although the consumer is already ahead of the check
 /// point, and goes on behind it.
@@ -302,7 +327,11 @@ fn a_takeover_meets_a_consumer_ahead_of_the_check_point() {
 }
 
 mod attach;
+#[path = "../source/calls.rs"]
+mod calls;
 mod commit;
+mod kept;
 mod memory;
 mod order;
+mod sites;
 mod takeover;

@@ -2,18 +2,22 @@
 //! atomics, and what an owner of good or of ill does with them.
 
 use std::cell::{Cell, RefCell};
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Mutex;
 
 use loom::cell::UnsafeCell;
 
+use super::sites::Site;
 use super::*;
 
 /// The region's words that owners rely on, and a lane's. Others are neither
 /// stored nor loaded: hints, and counters and positions of the caller's, which
 /// go with their slots.
 const REGION_WORDS: [Word; 3] = [Word::CommitGeneration, Word::Attaches, Word::Tickets];
-const LANE_WORDS: [Word; 15] = [
+/// One word of a name stands for all.
+pub(super) const NAME: Word = Word::Name(Part::ALL[0]);
+const LANE_WORDS: [Word; 19] = [
     Word::CheckGeneration,
     Word::CheckTail(Slot::A),
     Word::CheckTail(Slot::B),
@@ -21,6 +25,8 @@ const LANE_WORDS: [Word; 15] = [
     Word::CheckSequence(Slot::B),
     Word::CheckBytes(Slot::A),
     Word::CheckBytes(Slot::B),
+    Word::CheckDropped(Slot::A, Cause::Full),
+    Word::CheckDropped(Slot::B, Cause::Full),
     Word::Head,
     Word::HeadPosition(Slot::A),
     Word::HeadPosition(Slot::B),
@@ -29,12 +35,16 @@ const LANE_WORDS: [Word; 15] = [
     Word::State,
     Word::Ready,
     Word::Named,
+    NAME,
+    Word::WantedHead,
 ];
 
 /// What one memory, or one endpoint, does worse than the real one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Twin {
     Sound,
+    /// This one call of the ring's code is Relaxed.
+    Relaxed(Site),
     PublishStoreRelaxed,
     PublishLoadRelaxed,
     FreeStoreRelaxed,
@@ -52,6 +62,12 @@ pub(super) enum Twin {
     StateAndReadyLoadRelaxed,
     AttachAddRelaxed,
     AttachLoadRelaxed,
+    WantStoreRelaxed,
+    WantLoadRelaxed,
+    KeptStoreRelaxed,
+    KeptLoadRelaxed,
+    /// Who bound a name looks for the others without a fence.
+    NoKeptFence,
     TicketAddRelaxed,
     TicketLoadRelaxed,
     /// The header is stored before the payload.
@@ -183,7 +199,7 @@ impl Lane {
 
     /// Draws the next ticket now, for a twin.
     pub(super) fn draw_early(&self) {
-        let ticket = self.word(Word::Tickets).fetch_add(1, Ordering::AcqRel);
+        let ticket = self.word(Word::Tickets).fetch_add(1, Ordering::Release);
         self.owner.ticket.set(Some(ticket));
     }
 
@@ -197,8 +213,13 @@ impl Lane {
         self.owner.looked.take();
     }
 
+    #[track_caller]
     fn weaken(&self, twins: &[Twin], ordering: Ordering) -> Ordering {
-        if twins.contains(&self.owner.twin) { Ordering::Relaxed } else { ordering }
+        let is_weak = match self.owner.twin {
+            Twin::Relaxed(site) => site.is_at(Location::caller()),
+            twin => twins.contains(&twin),
+        };
+        if is_weak { Ordering::Relaxed } else { ordering }
     }
 
     fn words(&self) -> &Words {
@@ -233,7 +254,10 @@ impl Lane {
     /// Only the sound memory and the twins of FREE: the others have to be
     /// found by what a reader sees.
     fn watches_races(&self) -> bool {
-        matches!(self.owner.twin, Twin::Sound | Twin::FreeStoreRelaxed | Twin::FreeLoadRelaxed)
+        match self.owner.twin {
+            Twin::Relaxed(site) => site.is_free(),
+            twin => matches!(twin, Twin::Sound | Twin::FreeStoreRelaxed | Twin::FreeLoadRelaxed),
+        }
     }
 
     fn put(&self, position: u64, value: u64, ordering: Ordering) {
@@ -303,6 +327,7 @@ impl Memory for Lane {
         self.word(word).load(Ordering::Relaxed)
     }
 
+    #[track_caller]
     fn load_acquire(&self, word: Word) -> u64 {
         let twins: &[Twin] = match word {
             Word::Head => &[Twin::FreeLoadRelaxed],
@@ -311,6 +336,8 @@ impl Memory for Lane {
             Word::State => &[Twin::StateLoadRelaxed, Twin::StateAndReadyLoadRelaxed],
             Word::Ready => &[Twin::ReadyLoadRelaxed, Twin::StateAndReadyLoadRelaxed],
             Word::Attaches => &[Twin::AttachLoadRelaxed],
+            Word::WantedHead => &[Twin::WantLoadRelaxed],
+            Word::Named | Word::Name(_) => &[Twin::KeptLoadRelaxed],
             Word::Tickets if self.is(Twin::NoWatermark) => return u64::MAX,
             Word::Tickets => &[Twin::TicketLoadRelaxed],
             other => panic!("{other:?} is in no model"),
@@ -329,6 +356,7 @@ impl Memory for Lane {
         }
     }
 
+    #[track_caller]
     fn store_release(&self, word: Word, value: u64) {
         let twins: &[Twin] = match word {
             Word::Head => &[Twin::FreeStoreRelaxed],
@@ -336,6 +364,8 @@ impl Memory for Lane {
             Word::CommitGeneration => &[Twin::CommitStoreRelaxed],
             Word::State => &[Twin::StateStoreRelaxed, Twin::StateAndReadyStoreRelaxed],
             Word::Ready => &[Twin::ReadyStoreRelaxed, Twin::StateAndReadyStoreRelaxed],
+            Word::WantedHead => &[Twin::WantStoreRelaxed],
+            Word::Named | Word::Name(_) => &[Twin::KeptStoreRelaxed],
             other => panic!("{other:?} is in no model"),
         };
         self.put_word(word, value, self.weaken(twins, Ordering::Release));
@@ -346,6 +376,7 @@ impl Memory for Lane {
         unreachable!("the lane's owners replace nothing")
     }
 
+    #[track_caller]
     fn add(&self, word: Word, value: u64) -> u64 {
         let twin = match word {
             Word::Attaches => Twin::AttachAddRelaxed,
@@ -353,16 +384,20 @@ impl Memory for Lane {
             other => panic!("{other:?} is in no model"),
         };
         let early = self.owner.ticket.take().filter(|_| word == Word::Tickets);
-        early.unwrap_or_else(|| self.word(word).fetch_add(value, self.weaken(&[twin], Ordering::AcqRel)))
+        let ordering = self.weaken(&[twin], Ordering::Release);
+        early.unwrap_or_else(|| self.word(word).fetch_add(value, ordering))
     }
 
+    #[track_caller]
     fn header_acquire(&self, position: u64) -> u64 {
+        let ordering = self.weaken(&[Twin::PublishLoadRelaxed], Ordering::Acquire);
         let looked = self.owner.looked.borrow();
         let early = looked.iter().find(|(lane, at, _)| (*lane, *at) == (self.index, position));
-        early.map_or_else(
-            || self.place(position).word.load(self.weaken(&[Twin::PublishLoadRelaxed], Ordering::Acquire)),
-            |(.., header)| *header,
-        )
+        early.map_or_else(|| self.place(position).word.load(ordering), |(.., header)| *header)
+    }
+
+    fn header(&self, position: u64) -> u64 {
+        self.place(position).word.load(Ordering::Relaxed)
     }
 
     fn store_header(&self, position: u64, value: u64) {
@@ -374,6 +409,7 @@ impl Memory for Lane {
         }
     }
 
+    #[track_caller]
     fn store_header_release(&self, position: u64, value: u64) {
         self.put(position, value, self.weaken(&[Twin::PublishStoreRelaxed], Ordering::Release));
         self.store_late_ones();

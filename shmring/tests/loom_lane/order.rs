@@ -63,7 +63,7 @@ impl Consumer {
 }
 
 /// One producer sends and tells the other one, which then sends.
-fn what_was_sent_first_comes_first(twin: Twin) {
+pub(super) fn what_was_sent_first_comes_first(twin: Twin) {
     let ([mut first, mut second], mut consumer) = lanes(twin);
     let told = Arc::new(AtomicBool::new(false));
     let tell = told.clone();

@@ -70,7 +70,7 @@ const NEW_HEAD: (u64, u64) = (START.wrapping_add(16), FIRST + 1);
 
 /// Without any order from the lock, a new producer finds a whole check point:
 /// the last or the one before.
-fn unordered_check_point(twin: Twin) {
+pub(super) fn unordered_check_point(twin: Twin) {
     let found = after_a_producer(twin, false).unwrap_or(FRESH_TAIL);
     assert!([FRESH_TAIL, NEW_TAIL].contains(&found), "a torn check point: {found:?}");
 }
@@ -82,7 +82,7 @@ held_by!(unordered_check_point:
 
 /// Without any order from the lock, a new producer finds a batch whole or not
 /// at all: PUBLISH at the walk. The old one died before its check point.
-fn unordered_walk(twin: Twin) {
+pub(super) fn unordered_walk(twin: Twin) {
     let lane = Lane::new(twin, SHAPE, 1);
     let mut old = new_writer(lane.share());
     old.memory().kill_before(Word::CheckGeneration);
@@ -102,8 +102,26 @@ held_by!(unordered_walk:
     PublishLoadRelaxed "in the middle of a batch",
     FirstHeaderFirst "in the middle of a batch");
 
+/// Without any order from the lock, a consumer that tells a death finds as many
+/// drops as one of the last two check points says.
+pub(super) fn unordered_drops(twin: Twin) {
+    let lane = Lane::new(twin, SHAPE, 1);
+    let reader = new_reader(lane.share(), 1).expect("no damage");
+    let mut writer = new_writer(lane);
+    writer.drop_message(Cause::Full);
+    let producer = thread::spawn(move || writer.drop_message(Cause::Full));
+    let drops = reader.lane(0).untold_drops();
+    producer.join().unwrap();
+    assert!(drops == 1 || drops == 2, "{drops} drops, and there were one or two");
+}
+
+held_by!(unordered_drops:
+    CheckStoreRelaxed "0 drops",
+    CheckLoadRelaxed "0 drops",
+    GenerationBeforeSlot "0 drops");
+
 /// Without any order from the lock, a new consumer finds a whole commit.
-fn unordered_commit(twin: Twin) {
+pub(super) fn unordered_commit(twin: Twin) {
     let found = after_a_consumer(twin, false).unwrap_or(FRESH_HEAD);
     assert!([FRESH_HEAD, NEW_HEAD].contains(&found), "a torn commit: {found:?}");
 }

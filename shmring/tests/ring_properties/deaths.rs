@@ -1,5 +1,10 @@
 //! Owners that are killed at any store: the next ones find all lanes as they
 //! were before the step that was cut, or after it.
+//!
+//! A generation's store is made as late as a compiler may have it: right before
+//! the next store that is a release, unless the program's order is kept.
+
+use std::rc::Rc;
 
 use super::*;
 
@@ -11,6 +16,10 @@ enum Twin {
     GenerationFirst,
     /// A lane that did not move since the last commit is not written.
     LaggingLaneNotWritten,
+    /// The program's order is not kept after a check point.
+    CheckPointMayBeLate,
+    /// Nor is it after a commit.
+    CommitMayBeLate,
 }
 
 /// How long all owners of a region live: later stores are lost.
@@ -24,7 +33,8 @@ struct Life<'a> {
 
 impl Life<'_> {
     fn new(stores_left: u64, twin: Twin) -> Self {
-        Life { stores_left: Cell::new(stores_left), twin, late: Cell::default(), is_lagging: Cell::default() }
+        let stores_left = Cell::new(stores_left);
+        Life { stores_left, twin, late: Cell::default(), is_lagging: Cell::default() }
     }
 
     fn lives(&self) -> bool {
@@ -38,13 +48,26 @@ impl Life<'_> {
     }
 }
 
+/// One owner's generation that is not stored yet.
+type Held<'a> = Rc<Cell<Option<(&'a Heap, Word, u64)>>>;
+
 /// A lane of owners that die.
 struct Mortal<'a> {
     heap: &'a Heap,
     life: &'a Life<'a>,
+    held: Held<'a>,
 }
 
 impl Mortal<'_> {
+    /// Nothing stays behind a release.
+    fn store_held(&self) {
+        if let Some((heap, word, value)) = self.held.take()
+            && self.lives()
+        {
+            heap.store_release(word, value);
+        }
+    }
+
     fn lives(&self) -> bool {
         self.life.lives()
     }
@@ -82,9 +105,16 @@ impl Memory for Mortal<'_> {
     }
 
     fn store_release(&self, word: Word, value: u64) {
-        if self.lives() {
+        self.store_held();
+        if matches!(word, Word::CheckGeneration | Word::CommitGeneration) {
+            self.held.set(Some((self.heap, word, value)));
+        } else if self.lives() {
             self.heap.store_release(word, value);
         }
+        if self.life.twin != Twin::GenerationFirst {
+            return;
+        }
+        self.store_held();
         for (heap, word, value) in self.life.late.take() {
             if self.lives() {
                 heap.store(word, value);
@@ -93,11 +123,13 @@ impl Memory for Mortal<'_> {
     }
 
     fn replace(&self, word: Word, current: u64, new: u64) -> bool {
+        self.store_held();
         self.lives() && self.heap.replace(word, current, new)
     }
 
     /// A dead owner gets some number.
     fn add(&self, word: Word, value: u64) -> u64 {
+        self.store_held();
         if self.lives() { self.heap.add(word, value) } else { 0 }
     }
 
@@ -112,6 +144,7 @@ impl Memory for Mortal<'_> {
     }
 
     fn store_header_release(&self, position: u64, value: u64) {
+        self.store_held();
         if self.lives() {
             self.heap.store_header_release(position, value);
         }
@@ -131,7 +164,13 @@ impl Memory for Mortal<'_> {
     }
 
     fn keep_program_order(&self) {
-        self.heap.keep_program_order();
+        let held = self.held.take();
+        self.held.set(held);
+        match (self.life.twin, held) {
+            (Twin::CheckPointMayBeLate, Some((_, Word::CheckGeneration, _))) => {}
+            (Twin::CommitMayBeLate, Some((_, Word::CommitGeneration, _))) => {}
+            _ => self.store_held(),
+        }
     }
 }
 
@@ -282,15 +321,22 @@ fn finds(heaps: &[Heap], oracle: &Oracle) -> bool {
     })
 }
 
+/// The lanes of one reader.
+fn reader_lanes<'a>(heaps: &'a [Heap], life: &'a Life<'a>) -> Vec<Mortal<'a>> {
+    let held = Held::default();
+    heaps.iter().map(|heap| Mortal { heap, life, held: held.clone() }).collect()
+}
+
 /// Runs the steps with owners that share `stores` until they are dead. True if
 /// what new owners find is the region at an instant of the step that was cut.
 fn survives_death(start: Start, steps: &[Step], stores: u64, twin: Twin) -> Option<bool> {
     let heaps = start.heaps();
     let life = Life::new(stores, twin);
-    let lanes = || heaps.iter().map(|heap| Mortal { heap, life: &life });
     let mut oracle = Oracle::new(start);
-    let writers: Result<Vec<_>, _> = lanes().map(|lane| Writer::take_over(lane, start.shape)).collect();
-    let (Ok(mut writers), Ok(mut reader)) = (writers, read_lanes(lanes(), start.shape)) else {
+    let mortal = |heap| Mortal { heap, life: &life, held: Held::default() };
+    let (lanes, read): (Vec<_>, _) = (heaps.iter().map(mortal).collect(), reader_lanes(&heaps, &life));
+    let writers: Result<Vec<_>, _> = lanes.iter().map(|lane| Writer::take_over(lane, start.shape)).collect();
+    let (Ok(mut writers), Ok(mut reader)) = (writers, read_lanes(&read, start.shape)) else {
         panic!("a fresh region");
     };
     if life.is_over() {
@@ -354,5 +400,58 @@ fn a_lagging_lane_that_is_not_written_is_found() {
     for prefix in [0, 8] {
         assert!(all_deaths(two_lanes(prefix), &steps, Twin::Sound).is_ok());
         assert!(all_deaths(two_lanes(prefix), &steps, Twin::LaggingLaneNotWritten).is_err());
+    }
+}
+
+/// Messages that go round the ring, so that each overwrites older ones.
+#[test]
+fn a_check_point_that_may_be_late_is_found() {
+    let step = [Step::Batch { lane: 0, lens: vec![150] }, Step::Consume { lanes: 1, count: 1 }];
+    let steps: Vec<_> = (0..6).flat_map(|_| step.clone()).collect();
+    for prefix in [0, 8] {
+        assert!(all_deaths(two_lanes(prefix), &steps, Twin::Sound).is_ok());
+        assert!(all_deaths(two_lanes(prefix), &steps, Twin::CheckPointMayBeLate).is_err());
+    }
+}
+
+/// What new owners find after commits of a sink alone, and so many stores: how
+/// many commits it was in, in both its parts.
+fn sink_after_death(stores: u64, twin: Twin) -> [u64; 2] {
+    let start = two_lanes(0);
+    let heaps = start.heaps();
+    let life = Life::new(stores, twin);
+    let lanes = reader_lanes(&heaps, &life);
+    let mut reader = read_lanes(&lanes, start.shape).expect("a fresh region");
+    for commit in 1..=4 {
+        reader.set_sink(Sink { id: [commit; 4], position: commit });
+        reader.commit();
+    }
+    let found = read_lanes(&heaps, start.shape).expect("no damage").sink();
+    [found.id[0], found.position]
+}
+
+/// Commits that move no lane store no head, whose release would keep them.
+#[test]
+fn a_commit_that_may_be_late_is_found() {
+    let is_whole = |stores, twin| {
+        let [id, position] = sink_after_death(stores, twin);
+        id == position
+    };
+    assert!((0..60).all(|stores| is_whole(stores, Twin::Sound)));
+    assert_eq!(sink_after_death(60, Twin::Sound), [4, 4]);
+    assert!(!(0..60).all(|stores| is_whole(stores, Twin::CommitMayBeLate)));
+}
+
+/// A message that runs over the place of the last check point, an eighth of the
+/// ring before it: there must be a newer one by then.
+#[test]
+fn no_message_runs_over_the_check_point_that_counts() {
+    for prefix in [0, 8] {
+        let shape = Shape { capacity: 1024, align: 8, prefix };
+        let start = Start { shape, ..two_lanes(prefix) };
+        let small = Step::Batch { lane: 0, lens: vec![96 - prefix as usize] };
+        let large = Step::Batch { lane: 0, lens: vec![shape.max_len() as usize] };
+        let steps = [small, Step::Consume { lanes: 1, count: 1 }, large];
+        assert_eq!(all_deaths(start, &steps, Twin::Sound).err(), None);
     }
 }

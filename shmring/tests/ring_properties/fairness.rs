@@ -1,13 +1,14 @@
 //! Which lane is next, where there are many: nobody starves, and nothing that
 //! is there is overlooked.
 
+use super::hostile::{Counted, new_reader};
 use super::*;
 
 /// How many records a lane gives while others wait.
 const TURN: usize = 64;
-/// More looks than this that find nothing, and a lane is cold.
+/// So many looks that find nothing, and a lane is cold.
 const PATIENCE: u32 = 1000;
-/// How many of them are looked at each time, at least.
+/// How many of them are looked at each time.
 const COLD_LOOKS: usize = 8;
 
 fn region(shape: Shape, lanes: usize) -> Vec<Heap> {
@@ -106,4 +107,35 @@ fn a_look_at_all_lanes_finds_whatever_is_there() {
             waiting -= found.is_some() as u32;
         }
     }
+}
+
+/// Each lane is looked at as often as it has to be, and no more.
+#[test]
+fn cold_lanes_cost_little() {
+    const LANES: u64 = 20;
+    let shape = Shape { capacity: 256, align: 8, prefix: 0 };
+    let heaps = region(shape, LANES as usize);
+    let lanes: Vec<_> = heaps.iter().map(Counted::new).collect();
+    let mut reader = new_reader(&lanes, shape);
+    let looks = |reader: &mut Reader<_>, all| {
+        assert_eq!(reader.scan(all), Ok(None));
+        lanes.iter().map(|lane| lane.headers.take()).sum::<u64>()
+    };
+    for look in 0..PATIENCE {
+        assert_eq!(looks(&mut reader, look % 2 == 0), LANES, "look {look}");
+    }
+    for _ in 0..PATIENCE {
+        assert_eq!(looks(&mut reader, false), COLD_LOOKS as u64);
+        assert_eq!(looks(&mut reader, true), LANES);
+    }
+    assert!(send(&mut Writer::take_over(&heaps[7], shape).unwrap()));
+    let found = reader.scan(true).unwrap().expect("a message");
+    reader.advance(&found);
+    lanes.iter().for_each(|lane| lane.headers.set(0));
+    for look in 1..PATIENCE {
+        assert_eq!(looks(&mut reader, true), LANES, "one is hot, look {look}");
+    }
+    // Now it turns cold, and may be looked at as a cold one too.
+    looks(&mut reader, true);
+    assert_eq!(looks(&mut reader, false), COLD_LOOKS as u64, "none is hot");
 }

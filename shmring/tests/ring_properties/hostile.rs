@@ -5,13 +5,13 @@
 use super::*;
 
 /// Counts header loads, so that no damage makes an owner walk for ever.
-struct Counted<'a> {
+pub(super) struct Counted<'a> {
     heap: &'a Heap,
-    headers: Cell<u64>,
+    pub(super) headers: Cell<u64>,
 }
 
 impl<'a> Counted<'a> {
-    fn new(heap: &'a Heap) -> Counted<'a> {
+    pub(super) fn new(heap: &'a Heap) -> Counted<'a> {
         Counted { heap, headers: Cell::new(0) }
     }
 
@@ -73,7 +73,7 @@ impl Memory for Counted<'_> {
 }
 
 /// The consumer of all lanes: damaged ones are set aside, as it would.
-fn new_reader<'a>(lanes: &'a [Counted<'a>], shape: Shape) -> Reader<&'a Counted<'a>> {
+pub(super) fn new_reader<'a>(lanes: &'a [Counted<'a>], shape: Shape) -> Reader<&'a Counted<'a>> {
     let mut reader = Reader::take_over(&&lanes[0], shape, lanes.len());
     for (index, lane) in lanes.iter().enumerate() {
         if let Err(broken) = reader.add(lane) {
@@ -406,6 +406,12 @@ fn a_new_consumer_names_what_is_impossible() {
     assert_eq!(fault_of(header(7 << 40 | 0xF << 32 | 9), first_look), Some(Fault::Header));
     assert_eq!(fault_of(header(8 << 40 | 9), first_look), Some(Fault::Sequence));
     assert_eq!(fault_of(header(7 << 40 | 249), first_look), Some(Fault::Length));
+
+    // One killed before it moved the head word, with the ring full of what it read.
+    let shape = Shape { capacity: 256, align: 8, prefix: 0 };
+    let heap = Heap::new(shape, 0, 5);
+    set(Word::HeadPosition, Word::CommitGeneration, 248)(&heap);
+    assert!(read_lanes([&heap], shape).is_ok(), "no more than a ring");
 }
 
 /// The head that a working producer loads lies between the last one and its tail.
@@ -495,4 +501,6 @@ fn a_ticket_that_nobody_drew_is_refused() {
     let mut reader = read_lanes(&heaps, shape).unwrap();
     let found = [(); 4].map(|()| next_lane(&mut reader));
     assert_eq!(found, [Ok(Some(2)), Ok(Some(1)), Ok(Some(0)), Err((1, Fault::Ticket))]);
+    let corrupt = find(&mut reader).unwrap_err().corrupt;
+    assert_eq!((corrupt.position, corrupt.value), (192 + 32, 1));
 }

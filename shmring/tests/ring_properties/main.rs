@@ -121,3 +121,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_reference_to_a_memory_replaces_as_the_memory_does() {
+    let heap = Heap::new(Shape { capacity: 256, align: 8, prefix: 0 }, 0, 0);
+    let replace = |current, new| Memory::replace(&&heap, Word::State, current, new);
+    assert_eq!([replace(0, 3), replace(0, 4), replace(3, 5)], [true, false, true]);
+    assert_eq!(heap.load(Word::State), 5);
+}
+
+#[test]
+fn the_longest_message_just_fits() {
+    for (capacity, align, prefix) in [(256, 8, 0), (256, 16, 0), (4096, 64, 0), (256, 8, 8), (1 << 16, 16, 8)]
+    {
+        let shape = Shape { capacity, align, prefix };
+        // With a gap and an end mark, and a zero word.
+        let needed = |len| shape.record_size(len) + shape.record_size(GAP_BYTES) + shape.record_size(0) + 8;
+        assert!(needed(shape.max_len()) <= capacity, "{shape:?}");
+        assert!(needed(shape.max_len() + 1) > capacity, "{shape:?}");
+    }
+}

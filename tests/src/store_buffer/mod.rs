@@ -77,6 +77,11 @@ pub enum Twin {
     NoSecondLook,
     /// A registered waker does not fence for a sleeper without a barrier.
     NoFenceForSleeper,
+    /// A sleeper whose barrier fails does not fence again.
+    NoSecondFence,
+    /// A registered waker looks at the word before it stores what is waited
+    /// for, as a compiler may have it without the light fence.
+    NoLightFence,
 }
 
 /// A thread's view of the machine, while its code runs on the results so far.
@@ -87,6 +92,9 @@ struct Cpu<'a> {
     results: &'a [u32],
     next: Cell<usize>,
     asked: Cell<Option<Operation>>,
+    fences: Cell<u32>,
+    /// The word as it was looked at too early.
+    early: Cell<Option<u32>>,
 }
 
 impl Cpu<'_> {
@@ -107,6 +115,9 @@ impl Cpu<'_> {
     }
 
     fn publish(&self, value: u32) {
+        if self.twin == Twin::NoLightFence {
+            self.early.set(Some(self.load_from(WORD)));
+        }
         self.store_to(PUBLISHED + self.process, value);
         wake(self, || true);
     }
@@ -135,7 +146,7 @@ impl Cpu<'_> {
 
 impl SleepCell for Cpu<'_> {
     fn load(&self) -> u32 {
-        self.load_from(WORD)
+        self.early.take().unwrap_or_else(|| self.load_from(WORD))
     }
     fn store(&self, value: u32) {
         self.store_to(WORD, value)
@@ -145,7 +156,12 @@ impl SleepCell for Cpu<'_> {
         if found == current { Ok(()) } else { Err(found) }
     }
     fn fence(&self) {
-        let left_out = self.twin == Twin::NoFenceForSleeper && self.process != SLEEPER;
+        self.fences.set(self.fences.get() + 1);
+        let left_out = match self.twin {
+            Twin::NoFenceForSleeper => self.process != SLEEPER,
+            Twin::NoSecondFence => self.process == SLEEPER && self.fences.get() == 2,
+            _ => false,
+        };
         if !left_out {
             self.ask(Operation::Fence);
         }
@@ -340,8 +356,8 @@ impl Scenario {
     fn next(&self, thread: usize, part: usize, results: &[u32]) -> Next {
         let Code { process, parts } = &self.codes[thread];
         let (twin, has_barrier) = (self.twin, self.has_barrier);
-        let (next, asked) = (Cell::new(0), Cell::new(None));
-        let cpu = Cpu { twin, process: *process, has_barrier, results, next, asked };
+        let (next, asked, fences, early) = Default::default();
+        let cpu = Cpu { twin, process: *process, has_barrier, results, next, asked, fences, early };
         let run = catch_unwind(AssertUnwindSafe(|| parts[part](&cpu)));
         match (run, cpu.asked.get()) {
             (Err(_), Some(operation)) => Next::Operation(operation),
