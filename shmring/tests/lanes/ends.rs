@@ -81,6 +81,31 @@ fn a_death_is_told_while_others_go_on() {
     assert_eq!(Status::of(place.path()).unwrap().lanes[1].deaths, 1);
 }
 
+/// Its reads always find something, for longer than a sleep lasts.
+#[test]
+fn who_never_waits_is_told_of_a_death_too() {
+    let place = Place::new();
+    let region = place.region(2);
+    let mut consumer = region.consumer().unwrap();
+    let mut living = region.producer().unwrap();
+    let mut dying = Some(region.producer().unwrap());
+    let started = Instant::now();
+    loop {
+        assert!(started.elapsed() < HANG, "no death is told");
+        if started.elapsed() > Duration::from_millis(120)
+            && let Some(dying) = dying.take()
+        {
+            dying.abandon();
+        }
+        living.send(b"x").unwrap();
+        match consumer.read().unwrap() {
+            Read::Message(_) => consumer.commit(),
+            Read::Died(death) => break assert_eq!((death.lane, dying.is_none()), (1, true)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_death_is_told_with_a_commit_or_not_at_all() {
     let place = Place::new();
