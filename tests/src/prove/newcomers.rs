@@ -16,7 +16,7 @@ use super::product::{Pair, create, die_sending, find_focus, prepare};
 use super::scenario::{CAPACITY, Operation, Plan, Scenario, payload};
 use super::trace::{Progress, each_instruction};
 use super::view::{Image, View};
-use super::watch::{First, Left, Survivors, Tally, Verdict, Watch};
+use super::watch::{First, Left, Survivors, Tally, Verdict, Watch, told};
 
 /// The longest that a name can be: four words.
 const NAME: &str = "the-till.of_32-bytes.at-the-door";
@@ -201,10 +201,6 @@ struct Trace {
     /// How often it was taken.
     epoch: u32,
     attaches: u64,
-}
-
-fn told<T, E: std::fmt::Display>(who: &str, result: Result<T, E>) -> Verdict<T> {
-    result.map_err(|e| format!("{who}: {e:#}"))
 }
 
 impl Survivors for Newcomers {

@@ -25,7 +25,7 @@ use super::scenario::{CAPACITY, Operation, Scenario};
 use super::trace::{Focus, Progress, each_instruction};
 use super::tracee::Tracee;
 use super::view::{Changes, Image, LaneView, View};
-use super::watch::{Tally, Verdict};
+use super::watch::{Tally, Verdict, told};
 
 /// What is paused.
 pub(crate) const OPERATIONS: [Operation; 10] = [
@@ -156,10 +156,6 @@ pub(crate) fn read_alone(too_soon: bool, path: &Path, progress: &Progress) -> Re
         },
     )?;
     Ok(ground.tally)
-}
-
-fn told<T, E: std::fmt::Display>(who: &str, result: Result<T, E>) -> Verdict<T> {
-    result.map_err(|e| format!("{who}: {e:#}"))
 }
 
 /// The region as the paused process left it, whatever the others do there.

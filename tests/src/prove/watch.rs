@@ -68,6 +68,11 @@ pub(crate) struct Left<'a> {
 /// In words, what is wrong.
 pub(crate) type Verdict<T> = Result<T, String>;
 
+/// An error of somebody, in words.
+pub(crate) fn told<T, E: std::fmt::Display>(who: &str, result: Result<T, E>) -> Verdict<T> {
+    result.map_err(|e| format!("{who}: {e:#}"))
+}
+
 /// Those who come after the kill, and what they may find.
 pub(crate) trait Survivors {
     /// What they found.
