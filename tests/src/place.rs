@@ -21,6 +21,12 @@ pub fn on_tmpfs(test: &str) -> Option<TempDir> {
     folder
 }
 
+/// Where the consumer's sleep word is in a region's file, and that of the
+/// producer in lane 0.
+pub const CONSUMER_SLEEP: u64 = 0x1000;
+/// See [`CONSUMER_SLEEP`].
+pub const PRODUCER_SLEEP: u64 = 0x2180;
+
 /// Waits until the owner of the sleep word at `offset` of a region's file sleeps.
 pub fn until_asleep(path: &Path, offset: u64) {
     let file = File::open(path).expect("the region is there");

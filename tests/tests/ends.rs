@@ -11,11 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use shmring::{Cause, Consumer, Flags, Producer, Read, Region, RegionOptions, SendError};
-use tests::{Child, DEADLINE, Lab, Traced, skipped, until_asleep};
-
-/// Where the consumer sleeps, and the producer of lane 0.
-const CONSUMER_SLEEP: u64 = 0x1000;
-const PRODUCER_SLEEP: u64 = 0x2180;
+use tests::{CONSUMER_SLEEP, Child, DEADLINE, Lab, PRODUCER_SLEEP, Traced, skipped, until_asleep};
 
 fn many(lab: &Lab, arguments: &[&str]) -> std::process::Command {
     let mut command = lab.prepared(env!("CARGO_BIN_EXE_many").as_ref());

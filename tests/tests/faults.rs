@@ -8,7 +8,10 @@ use std::path::Path;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{Resource, getrlimit};
 use shmring::{AttachError, OpenError, Refusal, Region, RegionOptions};
-use tests::{Lab, Program::Shmring, Victim, is_root, on_tmpfs, program, skipped, until_asleep, victim};
+use tests::{
+    CONSUMER_SLEEP, Lab, PRODUCER_SLEEP, Program::Shmring, Victim, is_root, on_tmpfs, program, skipped,
+    until_asleep, victim,
+};
 
 const DATA: u64 = 0x10000;
 const CAPACITY: u64 = 65536;
@@ -138,11 +141,11 @@ fn strike_both(lab: &Lab, folder: &Path, expected: &str, strike: impl Fn(&Path))
         waiting.must(&["create", role]);
         if role == "consumer" {
             waiting.tell("read");
-            until_asleep(&path, 0x1000);
+            until_asleep(&path, CONSUMER_SLEEP);
         } else {
             assert_eq!(waiting.ask("fill 1000"), "Full");
             waiting.tell("send-blocking 1000");
-            until_asleep(&path, 0x2180);
+            until_asleep(&path, PRODUCER_SLEEP);
         }
         strike(&path);
         assert_eq!(waiting.answer().unwrap(), format!("Err({expected})"), "{role}");
