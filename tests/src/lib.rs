@@ -19,7 +19,7 @@ mod victim;
 
 use std::io::Write;
 
-pub use child::{Child, DEADLINE, Done};
+pub use child::{Child, DEADLINE, Done, until};
 pub use descriptor::{hand_over, receive};
 pub use lab::Lab;
 pub use numbers::{expect_death, expect_end, expect_message, message, read_numbers, send_numbers};
