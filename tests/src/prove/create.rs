@@ -253,10 +253,9 @@ impl Folders {
                 verdict = Err(format!("it returned, and there is {:?}", now.names()));
             }
             if let Err(violation) = verdict {
-                tally.violations += 1;
-                tally.first_violation.get_or_insert_with(|| {
-                    format!("{violation} ({creation}; killed at instruction boundary {})", tally.points)
-                });
+                let point = tally.points;
+                tally
+                    .violated(|| format!("{violation} ({creation}; killed at instruction boundary {point})"));
             }
             Ok(())
         })?;

@@ -184,11 +184,9 @@ impl<'a> Ground<'a> {
         // Who panics has not borne it.
         let verdict = catch_unwind(AssertUnwindSafe(|| act(point))).unwrap_or_else(|_| Err("a panic".into()));
         if let Err(violation) = verdict {
-            self.tally.violations += 1;
             let scenario = self.scenario;
-            self.tally.first_violation.get_or_insert_with(|| {
-                format!("{violation} ({scenario}; paused at instruction boundary {point})")
-            });
+            self.tally
+                .violated(|| format!("{violation} ({scenario}; paused at instruction boundary {point})"));
         }
         self.view.restore(&self.image)?;
         if self.view.space() < space {

@@ -62,10 +62,9 @@ pub(crate) fn run(operation: Operation, points: usize, path: &Path, random: &mut
         std::fs::remove_file(path)?;
         tally.points += 1;
         if let Err(violation) = verdict? {
-            tally.violations += 1;
-            tally.first_violation.get_or_insert_with(|| {
-                let name = operation.name();
-                format!("{violation} ({name}; killed at instruction boundary {point} of {})", course.len)
+            let (name, len) = (operation.name(), course.len);
+            tally.violated(|| {
+                format!("{violation} ({name}; killed at instruction boundary {point} of {len})")
             });
         }
     }

@@ -48,10 +48,7 @@ pub(super) fn run(plant: Option<Plant>, path: &Path, progress: &Progress) -> Res
             after_it(role, &region)
         });
         if let Err(violation) = found {
-            tally.violations += 1;
-            tally
-                .first_violation
-                .get_or_insert(format!("{violation} (it attached with {calls} system calls)"));
+            tally.violated(|| format!("{violation} (it attached with {calls} system calls)"));
         }
         std::fs::remove_file(path)?;
     }
