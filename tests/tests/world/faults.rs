@@ -102,6 +102,7 @@ fn each_call_fails(test: &str, usual: impl Fn(&Step) -> Fate, concerns: impl Fn(
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(failures > 0, "nothing failed");
     println!("{test}: {} calls, {failures} errors", steps.len());
 }
 
