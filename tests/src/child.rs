@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
 use nix::sys::signal::{self, Signal};
@@ -194,4 +194,14 @@ pub(crate) fn within_deadline<T: Send + 'static>(what: &str, work: impl FnOnce()
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(work()));
     receiver.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("{what}: failed, or not within {DEADLINE:?}"))
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        thread::yield_now();
+    }
 }

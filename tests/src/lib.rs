@@ -19,11 +19,11 @@ mod victim;
 
 use std::io::Write;
 
-pub use child::{Child, DEADLINE, Done};
+pub use child::{Child, DEADLINE, Done, until};
 pub use descriptor::{hand_over, receive};
 pub use lab::Lab;
 pub use numbers::{expect_death, expect_end, expect_message, message, read_numbers, send_numbers};
-pub use place::{on_tmpfs, until_asleep};
+pub use place::{CONSUMER_SLEEP, PRODUCER_SLEEP, on_tmpfs, until_asleep};
 pub use programs::{Program, program};
 pub use random::Random;
 pub use seccomp::fail_call;

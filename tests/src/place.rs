@@ -3,13 +3,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::thread;
-use std::time::Instant;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
 
-use crate::{DEADLINE, skipped};
+use crate::{skipped, until};
 
 /// A folder on a tmpfs; `None`, and said so, if there is none here.
 pub fn on_tmpfs(test: &str) -> Option<TempDir> {
@@ -21,14 +19,19 @@ pub fn on_tmpfs(test: &str) -> Option<TempDir> {
     folder
 }
 
+/// Where the consumer's sleep word is in a region's file, and that of the
+/// producer in lane 0.
+pub const CONSUMER_SLEEP: u64 = 0x1000;
+/// See [`CONSUMER_SLEEP`].
+pub const PRODUCER_SLEEP: u64 = 0x2180;
+
 /// Waits until the owner of the sleep word at `offset` of a region's file sleeps.
+#[track_caller]
 pub fn until_asleep(path: &Path, offset: u64) {
     let file = File::open(path).expect("the region is there");
-    let started = Instant::now();
-    let mut word = [0];
-    while word[0] & 1 == 0 {
-        assert!(started.elapsed() < DEADLINE, "nobody went to sleep at {offset:#x}");
+    until("somebody sleeps", || {
+        let mut word = [0];
         file.read_exact_at(&mut word, offset).expect("the region is whole");
-        thread::yield_now();
-    }
+        word[0] & 1 == 1
+    });
 }

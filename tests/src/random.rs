@@ -28,6 +28,7 @@ impl Random {
     }
 
     /// The next number.
+    #[inline]
     pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

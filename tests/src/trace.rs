@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::prctl;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
@@ -22,6 +23,20 @@ pub struct Call {
     pub number: i64,
     /// As the kernel gets them.
     pub arguments: [u64; 6],
+}
+
+impl Call {
+    /// That of a process that is stopped before it. An error if it is not, or
+    /// the kernel does not tell.
+    pub fn of(pid: Pid) -> Result<Call, Errno> {
+        let info = ptrace::syscall_info(pid)?;
+        if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: at an entry this is what the kernel has written.
+        let entry = unsafe { info.u.entry };
+        Ok(Call { number: entry.nr as i64, arguments: entry.args })
+    }
 }
 
 /// What becomes of a system call.
@@ -83,20 +98,16 @@ impl Traced {
         }
     }
 
-    /// Lets it run to its end; its exit code, and how many of its system calls,
-    /// by number and arguments, `counts` counts. An error if the kernel does
-    /// not tell them.
-    pub fn finish_counting(mut self, counts: impl Fn(i64, [u64; 6]) -> bool) -> Result<(i32, u64), Errno> {
+    /// Lets it run to its end; its exit code, and how many of its system calls
+    /// `counts` counts. An error if the kernel does not tell them.
+    pub fn finish_counting(mut self, counts: impl Fn(&Call) -> bool) -> Result<(i32, u64), Errno> {
         let mut found = 0;
         loop {
             if let Some(code) = self.step(None) {
                 return Ok((code, found));
             }
             if !self.entering {
-                let info = ptrace::syscall_info(self.pid)?;
-                // SAFETY: stopped at the entry of a call, where the kernel fills this in.
-                let entry = unsafe { info.u.entry };
-                found += u64::from(counts(entry.nr as i64, entry.args));
+                found += u64::from(counts(&Call::of(self.pid)?));
             }
         }
     }
@@ -121,7 +132,7 @@ impl Traced {
             if self.entering {
                 continue;
             }
-            let Some(fate) = fate(&registers::call(self.pid)?) else {
+            let Some(fate) = fate(&Call::of(self.pid)?) else {
                 ptrace::detach(self.pid, None)?;
                 let status = self.process.wait().expect("it is ours");
                 return Ok(status.code().or(status.signal().map(|s| 128 + s)).expect("it ended"));
@@ -186,15 +197,10 @@ impl Traced {
     }
 }
 
-/// What a stopped program's registers say of its system call.
+/// Another outcome of a stopped program's system call.
 #[cfg(target_arch = "x86_64")]
 mod registers {
-    use super::{Call, Errno, Pid, ptrace};
-
-    pub(super) fn call(pid: Pid) -> Result<Call, Errno> {
-        let r = ptrace::getregs(pid)?;
-        Ok(Call { number: r.orig_rax as i64, arguments: [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9] })
-    }
+    use super::{Errno, Pid, ptrace};
 
     /// To be called at the entry: no call has this number.
     pub(super) fn forget_call(pid: Pid) -> Result<(), Errno> {
@@ -213,11 +219,7 @@ mod registers {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod registers {
-    use super::{Call, Errno, Pid};
-
-    pub(super) fn call(_: Pid) -> Result<Call, Errno> {
-        Err(Errno::ENOSYS)
-    }
+    use super::{Errno, Pid};
 
     pub(super) fn forget_call(_: Pid) -> Result<(), Errno> {
         Err(Errno::ENOSYS)

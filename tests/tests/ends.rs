@@ -11,11 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use shmring::{Cause, Consumer, Flags, Producer, Read, Region, RegionOptions, SendError};
-use tests::{Child, DEADLINE, Lab, Traced, skipped, until_asleep};
-
-/// Where the consumer sleeps, and the producer of lane 0.
-const CONSUMER_SLEEP: u64 = 0x1000;
-const PRODUCER_SLEEP: u64 = 0x2180;
+use tests::{CONSUMER_SLEEP, Call, Child, DEADLINE, Lab, PRODUCER_SLEEP, Traced, skipped, until_asleep};
 
 fn many(lab: &Lab, arguments: &[&str]) -> std::process::Command {
     let mut command = lab.prepared(env!("CARGO_BIN_EXE_many").as_ref());
@@ -50,8 +46,8 @@ fn kill_asleep(lab: &Lab, role: &str, word: u64) {
 /// not allow tracing.
 fn wakes(lab: &Lab, arguments: &[&str]) -> Option<u64> {
     let traced = Traced::start(&mut many(lab, arguments)).ok()?;
-    let is_wake = |call: i64, arguments: [u64; 6]| {
-        call == libc::SYS_futex && arguments[1] as i32 & libc::FUTEX_CMD_MASK == libc::FUTEX_WAKE
+    let is_wake = |call: &Call| {
+        call.number == libc::SYS_futex && call.arguments[1] as i32 & libc::FUTEX_CMD_MASK == libc::FUTEX_WAKE
     };
     let (code, wakes) = traced.finish_counting(is_wake).ok()?;
     assert_eq!(code, 0);

@@ -7,8 +7,11 @@ use std::path::Path;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{Resource, getrlimit};
-use shmring::{AttachError, OpenError, Refusal, Region, RegionOptions};
-use tests::{Lab, Program::Shmring, Victim, is_root, on_tmpfs, program, skipped, until_asleep, victim};
+use shmring::{AttachError, OpenError, Read, ReadError, Refusal, Region, RegionOptions};
+use tests::{
+    CONSUMER_SLEEP, Lab, PRODUCER_SLEEP, Program::Shmring, Victim, is_root, on_tmpfs, program, skipped,
+    until_asleep, victim,
+};
 
 const DATA: u64 = 0x10000;
 const CAPACITY: u64 = 65536;
@@ -138,11 +141,11 @@ fn strike_both(lab: &Lab, folder: &Path, expected: &str, strike: impl Fn(&Path))
         waiting.must(&["create", role]);
         if role == "consumer" {
             waiting.tell("read");
-            until_asleep(&path, 0x1000);
+            until_asleep(&path, CONSUMER_SLEEP);
         } else {
             assert_eq!(waiting.ask("fill 1000"), "Full");
             waiting.tell("send-blocking 1000");
-            until_asleep(&path, 0x2180);
+            until_asleep(&path, PRODUCER_SLEEP);
         }
         strike(&path);
         assert_eq!(waiting.answer().unwrap(), format!("Err({expected})"), "{role}");
@@ -178,6 +181,31 @@ fn removed_or_replaced_while_attached_and_waiting() {
     assert!(matches!(early.producer(), Err(AttachError::Removed)));
     assert!(matches!(early.consumer(), Err(AttachError::Removed)));
     Region::open(&path).unwrap().producer().unwrap();
+}
+
+/// A move is not noticed; and who has the file goes on with it until it is
+/// noticed that it has no name.
+#[test]
+fn moved_or_removed_while_nobody_waits() {
+    let lab = Lab::new();
+    let [path, moved] = ["ring", "moved"].map(|name| lab.path(name));
+    let region = Region::create(&path).unwrap();
+    let (mut producer, mut consumer) = (region.producer().unwrap(), region.consumer().unwrap());
+    let mut exchange = |sequence: u64| {
+        producer.send(b"message").unwrap();
+        assert!(matches!(consumer.try_read(), Ok(Read::Message(m)) if m.sequence == sequence));
+        consumer.commit();
+        consumer.check_producers()
+    };
+    fs::rename(&path, &moved).unwrap();
+    assert_eq!(exchange(0), Ok(1));
+    assert!(matches!(Region::open(&path), Err(OpenError::NotFound { .. })));
+    assert_eq!(Region::open_or_create(&path).unwrap().producer().unwrap().sequence(), 0);
+    assert!(matches!(Region::open(&moved).unwrap().consumer(), Err(AttachError::Busy { .. })));
+    assert_eq!(exchange(1), Ok(1));
+    fs::remove_file(&moved).unwrap();
+    assert_eq!(exchange(2), Err(ReadError::Removed));
+    assert_eq!(exchange(3), Err(ReadError::Removed));
 }
 
 #[test]

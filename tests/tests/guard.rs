@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 
 use nix::libc::{SIGABRT, SIGBUS};
-use tests::{Lab, Victim, victim};
+use tests::{CONSUMER_SLEEP, Lab, PRODUCER_SLEEP, Victim, until_asleep, victim};
 
 const DATA: u64 = 0x10000;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_victim");
@@ -94,7 +94,7 @@ fn sides_that_wait_are_told_of_a_cut() {
         let (path, mut user) = guarded(&lab, &[]);
         user.must(&["consumer"]);
         user.tell("read");
-        tests::until_asleep(&path, 0x1000);
+        until_asleep(&path, CONSUMER_SLEEP);
         cut(&path, len);
         assert_eq!(user.answer().unwrap(), TRUNCATED, "the consumer, after a cut to {len}");
 
@@ -103,7 +103,7 @@ fn sides_that_wait_are_told_of_a_cut() {
         user.must(&["producer"]);
         assert_eq!(user.ask("fill 1000"), "Full");
         user.tell("send-blocking 1000");
-        tests::until_asleep(&path, 0x2180);
+        until_asleep(&path, PRODUCER_SLEEP);
         cut(&path, len);
         assert_eq!(user.answer().unwrap(), TRUNCATED, "the producer, after a cut to {len}");
     }

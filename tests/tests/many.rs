@@ -9,27 +9,17 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{env, fs};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shmring::{RegionOptions, Status};
 use tests::board::{Mapped, Shared, Tally};
-use tests::{Child, DEADLINE, Lab, Random, skipped};
+use tests::{Child, Lab, Random, skipped, until};
 
 const PRODUCERS: usize = 8;
 /// Messages that everybody gets through while another one does not run.
 const PROGRESS: u64 = 1000;
-
-/// Waits until it is so.
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < DEADLINE, "waited for {what}");
-        thread::yield_now();
-    }
-}
 
 /// Everybody.
 struct Zoo {

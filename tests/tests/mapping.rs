@@ -13,7 +13,9 @@ use shmring::{
     Advice, AttachError, Consumer, CreateError, GeometryError, HugePages, Lack, OpenError, Producer, Region,
     RegionOptions,
 };
-use tests::{Lab, Mapped, Victim, is_root, mappings, on_tmpfs, skipped, until_asleep, victim};
+use tests::{
+    CONSUMER_SLEEP, Lab, Mapped, Victim, is_root, mappings, on_tmpfs, skipped, until_asleep, victim,
+};
 
 const CAPACITY: u64 = 65536;
 /// What is before the ring, and each of its two aliases, in KiB.
@@ -392,7 +394,7 @@ fn struck_on_hugetlbfs(lab: &Lab, start: impl Fn(&str) -> Option<Victim>) {
     user.must(&["create", "consumer"]);
     let ring = PathBuf::from(format!("/proc/{}/root{}", user.pid(), lab.path("mounted/ring").display()));
     user.tell("read");
-    until_asleep(&ring, 0x1000);
+    until_asleep(&ring, CONSUMER_SLEEP);
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     fallocate(File::options().write(true).open(ring).unwrap(), flags, 4 << 20, 2 << 20).unwrap();
     assert_eq!(user.answer().unwrap(), "Err(Punched)");

@@ -17,7 +17,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use shmring::{Order, RegionOptions};
 use tests::board::{Mapped, Shared};
-use tests::{Child, DEADLINE, Lab, Random, skipped};
+use tests::{Child, Lab, Random, skipped, until};
 
 const PRODUCERS: usize = 5;
 /// Messages upon others' while one is held.
@@ -39,15 +39,6 @@ struct Chains {
     random: Random,
     producers: Vec<Child>,
     consumer: Child,
-}
-
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < DEADLINE, "waited for {what}");
-        thread::yield_now();
-    }
 }
 
 fn start(lab: &Lab, role: &str, index: usize) -> Child {

@@ -4,12 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{ChildStdin, Stdio};
-use std::thread;
-use std::time::Instant;
 
 use nix::sys::signal::Signal::SIGINT;
 use shmring::{LaneStatus, Status};
-use tests::{Child, DEADLINE, Done, Lab, Program::*};
+use tests::{Child, Done, Lab, Program::*, until};
 
 /// A producer that waits for its stdin.
 struct Piped {
@@ -57,15 +55,6 @@ fn number(line: &str, name: &str) -> u64 {
 
 fn lanes(lab: &Lab) -> Vec<LaneStatus> {
     Status::of(lab.ring("ring")).unwrap().lanes
-}
-
-/// Waits until it is so.
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
-        thread::yield_now();
-    }
 }
 
 /// Waits until so many messages were sent, by all producers.

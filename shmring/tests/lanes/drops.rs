@@ -1,5 +1,7 @@
 //! What is dropped on purpose, and is told.
 
+use std::time::Instant;
+
 use super::*;
 
 #[test]
@@ -117,4 +119,26 @@ fn a_batch_can_drop_too() {
     batch.try_push(b"two").unwrap();
     batch.publish();
     assert_eq!(told(&mut consumer), ["lane0 0: one", "gap in lane0 at 1 of 1", "lane0 2: two"]);
+}
+
+/// Else producer and consumer would wait for each other.
+#[test]
+fn a_batch_that_waits_is_published_up_to_there() {
+    let place = Place::new();
+    let region = place.region(1);
+    let mut producer = region.producer().unwrap();
+    let mut batch = producer.batch();
+    let long = [7; CAPACITY as usize / 2];
+    batch.push(b"first", Flags::NONE, None).unwrap();
+    batch.push(&long, Flags::NONE, None).unwrap();
+    let now = Some(Instant::now());
+    assert_eq!(batch.push(&long, Flags::NONE, now), Err(SendError::TimedOut));
+    // It dies where it waits.
+    drop(batch);
+    producer.abandon();
+    let mut consumer = region.consumer().unwrap();
+    assert_eq!(consumer.check_producers(), Ok(0));
+    let told = told(&mut consumer);
+    assert_eq!((told.len(), &told[0][..]), (4, "lane0 0: first"));
+    assert!(told[1].starts_with("lane0 1: ") && told[2..] == ["lane0 died, dropped 0", "end"]);
 }

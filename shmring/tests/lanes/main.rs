@@ -12,6 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
+use shmring::internals::layout::blocks::lane;
+use shmring::internals::layout::{self, Part, Word};
 use shmring::{
     AttachError, Cause, Consumer, Flags, Order, Producer, ProducerOptions, Read, ReadError, Region,
     RegionOptions, SendError, Status, Wait,
@@ -185,6 +187,31 @@ fn two_that_come_at_once_with_a_new_name_have_one_lane() {
     }
     let lanes = Status::of(place.path()).unwrap().lanes;
     assert_eq!(lanes.iter().filter(|lane| lane.name.is_some()).count(), ROUNDS as usize);
+}
+
+/// One of two that came at once with a new name was killed as it gave its lane
+/// back.
+#[test]
+fn of_two_lanes_with_a_name_the_used_one_is_taken() {
+    let place = Place::new();
+    let region = place.region(3);
+    named(&region, "a").unwrap().send(b"1").unwrap();
+    let file = File::options().read(true).write(true).open(place.path()).unwrap();
+    for word in Part::ALL.map(Word::Name).into_iter().chain([Word::Named]) {
+        let layout::Place::Lane(at) = word.place() else { panic!("{word:?}") };
+        let [from, to] = [0, 1].map(|number| (0x2000 + number * lane::STRIDE + at) as u64);
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, from).unwrap();
+        file.write_all_at(&bytes, to).unwrap();
+    }
+    for round in 1..3 {
+        let producer = named(&region, "a").unwrap();
+        assert_eq!((producer.lane(), producer.sequence()), (0, 1));
+        assert!(matches!(named(&region, "a"), Err(AttachError::Busy { .. })), "round {round}");
+    }
+    // The other one is kept, and nobody's.
+    let _third = region.producer().unwrap();
+    assert!(matches!(region.producer(), Err(AttachError::NoLane { lanes: 3, kept: 2 })));
 }
 
 #[test]

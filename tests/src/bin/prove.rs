@@ -112,7 +112,7 @@ fn everything(options: &Options) -> Result<bool> {
     let mut bugs = vec![];
     for plant in Plant::ALL {
         let tally = campaign.plant(Some(plant))?;
-        let caught_by = tally.first_violation.as_ref().map(|v| format!("{}: {v}", plant.operation().name()));
+        let caught_by = tally.first_violation.as_ref().map(|v| format!("{}: {v}", plant.ground().name()));
         bugs.push(Bug { name: plant.name().into(), caught_by });
         plants.add(plant.name(), tally);
     }

@@ -110,7 +110,7 @@ impl Sleeper {
             self.sleeps += self.is_at_sleep()? as u64;
             let call = self.child.call()?;
             let asks = call.arguments[1] == libc::F_OFD_GETLK as u64;
-            self.asks += (call.number == libc::SYS_fcntl as u64 && asks) as u64;
+            self.asks += (call.number == libc::SYS_fcntl && asks) as u64;
         }
         Ok(true)
     }
@@ -119,7 +119,7 @@ impl Sleeper {
         let call = self.child.call()?;
         let command = call.arguments[1] as i32 & !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME);
         let waits = command == libc::FUTEX_WAIT || command == libc::FUTEX_WAIT_BITSET;
-        Ok(call.number == libc::SYS_futex as u64 && waits)
+        Ok(call.number == libc::SYS_futex && waits)
     }
 
     /// Goes on until its log is as wanted; false if more sleeps begin before.

@@ -83,8 +83,8 @@ impl std::fmt::Display for Creation {
 /// Steps through a creation: through all of it, or only where the folder changes.
 pub(crate) fn run(creation: Creation, is_whole: bool, folder: &Path, progress: &Progress) -> Result<Tally> {
     where_it_is(creation, || {
-        let place = Place::new(folder)?;
-        Ok(place.step(creation, &creation.before(), is_whole, progress)?.0)
+        let folders = Folders::new(folder)?;
+        Ok(folders.step(creation, &creation.before(), is_whole, progress)?.0)
     })
 }
 
@@ -97,11 +97,11 @@ pub(crate) fn run_twice(
     progress: &Progress,
 ) -> Result<Tally> {
     where_it_is(creation, || {
-        let place = Place::new(folder)?;
-        let (first, left) = place.step(creation, &creation.before(), false, progress)?;
+        let folders = Folders::new(folder)?;
+        let (first, left) = folders.step(creation, &creation.before(), false, progress)?;
         let mut tally = first.only_violations();
         for (i, image) in left.iter().enumerate() {
-            let (mut one, _) = place.step(creation.with_the_other(), image, is_whole, progress)?;
+            let (mut one, _) = folders.step(creation.with_the_other(), image, is_whole, progress)?;
             if let Some(violation) = &mut one.first_violation {
                 violation.push_str(&format!(", after another died at its image {i}"));
             }
@@ -198,17 +198,17 @@ impl Folder {
 }
 
 /// Where regions are created, and where the survivors find what is left.
-struct Place {
+struct Folders {
     creator: PathBuf,
     survivors: PathBuf,
 }
 
-impl Place {
-    fn new(folder: &Path) -> Result<Place> {
-        let place = Place { creator: folder.join("creator"), survivors: folder.join("survivors") };
-        fs::create_dir_all(&place.creator)?;
-        fs::create_dir_all(&place.survivors)?;
-        Ok(place)
+impl Folders {
+    fn new(folder: &Path) -> Result<Folders> {
+        let folders = Folders { creator: folder.join("creator"), survivors: folder.join("survivors") };
+        fs::create_dir_all(&folders.creator)?;
+        fs::create_dir_all(&folders.survivors)?;
+        Ok(folders)
     }
 
     /// Steps through a creation where this is in the folder. Says what its
@@ -253,10 +253,9 @@ impl Place {
                 verdict = Err(format!("it returned, and there is {:?}", now.names()));
             }
             if let Err(violation) = verdict {
-                tally.violations += 1;
-                tally.first_violation.get_or_insert_with(|| {
-                    format!("{violation} ({creation}; killed at instruction boundary {})", tally.points)
-                });
+                let point = tally.points;
+                tally
+                    .violated(|| format!("{violation} ({creation}; killed at instruction boundary {point})"));
             }
             Ok(())
         })?;

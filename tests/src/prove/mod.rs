@@ -3,23 +3,31 @@
 //! ```text
 //! scenario   which operation on which ring      product, plant   do it, stepped
 //! trace      one instruction at a time          view             the region's bytes
-//! watch      at each boundary: what changed?    replica          a copy that follows
-//! survivors  both orders of takeover            expected         what they may find
+//! tracee     the child that is stopped          replica          a copy that follows
+//! watch      at each boundary: what changed?    expected         what they may find
+//! survivors  both orders of takeover
 //!
 //! With several lanes, or messages that are dropped:
 //! many       operations that are steps          states           what they lead through
 //! crowd      survivors, over the copy           newcomers        a lane is taken; survivors
 //!                                                                are the product, on a copied file
 //!
-//! create     a region appears, on a folder      pairs            two who die
+//! create     a region appears, in a folder      pairs            two who die
 //! campaign   how many of what                   report           what was counted
 //!
 //! Not killed, or killed in earnest:
 //! pause      at each boundary the others act, then the paused one goes on
 //! cast       the paused one, and what it says
+//! copies     a copy of the paused one, which is who really goes on
 //! sleeper    SIGKILL, real locks, and another one asleep
 //! asleep     that one
 //! ```
+//!
+//! To begin with: `product`, `watch`, `survivors`. What is stepped is always the
+//! product, or its ring with a planted bug. Who comes after is the ring alone, a
+//! `Reader` and a `Writer` over a copy on the heap, since that is fast; the
+//! handles, with their locks and what they tell of deaths, come in `newcomers`,
+//! `create`, `pause` and `sleeper`.
 
 pub(crate) mod asleep;
 pub(crate) mod campaign;

@@ -16,7 +16,7 @@ use super::product::{Pair, create, die_sending, find_focus, prepare};
 use super::scenario::{CAPACITY, Operation, Plan, Scenario, payload};
 use super::trace::{Progress, each_instruction};
 use super::view::{Image, View};
-use super::watch::{First, Left, Survivors, Tally, Verdict, Watch};
+use super::watch::{First, Left, Survivors, Tally, Verdict, Watch, told};
 
 /// The longest that a name can be: four words.
 const NAME: &str = "the-till.of_32-bytes.at-the-door";
@@ -192,7 +192,7 @@ struct Newcomers {
 
 /// What a kill left of the one that took lane 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Trace {
+struct Taken {
     is_ready: bool,
     is_named: bool,
     is_bound: bool,
@@ -203,31 +203,27 @@ struct Trace {
     attaches: u64,
 }
 
-fn told<T, E: std::fmt::Display>(who: &str, result: Result<T, E>) -> Verdict<T> {
-    result.map_err(|e| format!("{who}: {e:#}"))
-}
-
 impl Survivors for Newcomers {
-    type Found = Trace;
+    type Found = Taken;
 
-    fn come(&self, left: Left<'_>, first: First, _lap: bool) -> Verdict<Trace> {
-        let trace = self.trace(left.image)?;
+    fn come(&self, left: Left<'_>, first: First, _lap: bool) -> Verdict<Taken> {
+        let taken = self.taken(left.image)?;
         match first {
             First::Producer => {
                 self.producer_first(left.image)?;
-                self.another_first(left.image, &trace)?;
+                self.another_first(left.image, &taken)?;
             }
             First::Consumer => {
                 self.consumer_first(left.image)?;
                 self.consumer_lives(left.image)?;
             }
         }
-        Ok(trace)
+        Ok(taken)
     }
 
-    fn judge(&self, found: &Trace, last: Option<&Trace>, returned: bool) -> Verdict<()> {
+    fn judge(&self, found: &Taken, last: Option<&Taken>, returned: bool) -> Verdict<()> {
         let before = u32::from(self.scenario.operation == Operation::Takeover);
-        let after = Trace {
+        let after = Taken {
             is_ready: true,
             is_named: self.who >= Who::Named,
             is_bound: self.who == Who::Bound,
@@ -240,7 +236,7 @@ impl Survivors for Newcomers {
         if returned && *found != after {
             return Err(format!("{found:?} although the operation returned: {after:?}"));
         }
-        let order = |t: &Trace| (t.is_ready, t.is_named, t.is_bound, t.epoch, t.attaches);
+        let order = |t: &Taken| (t.is_ready, t.is_named, t.is_bound, t.epoch, t.attaches);
         if order(found) > order(&after) || last.is_some_and(|last| order(last) > order(found)) {
             return Err(format!("{found:?} after {last:?}; in the end: {after:?}"));
         }
@@ -250,7 +246,7 @@ impl Survivors for Newcomers {
 
 impl Newcomers {
     /// What the words say; a name or a source is there whole or not at all.
-    fn trace(&self, image: &Image) -> Verdict<Trace> {
+    fn taken(&self, image: &Image) -> Verdict<Taken> {
         let word = |word| image.word(1, word);
         let words = |part: fn(Part) -> Word| Part::ALL.map(|p| word(part(p)).to_le_bytes()).concat();
         let is_ready = image.is_ready(1);
@@ -270,7 +266,7 @@ impl Newcomers {
             return Err("the lane is in use and not ready".into());
         }
         let LaneState { epoch, deaths, .. } = state;
-        Ok(Trace { is_ready, is_named, is_bound, deaths, epoch, attaches: word(Word::Attaches) })
+        Ok(Taken { is_ready, is_named, is_bound, deaths, epoch, attaches: word(Word::Attaches) })
     }
 
     /// A producer like the one that died comes and sends; then a consumer.
@@ -328,9 +324,9 @@ impl Newcomers {
     }
 
     /// Another producer than the dead one comes.
-    fn another_first(&self, image: &Image, trace: &Trace) -> Verdict<()> {
+    fn another_first(&self, image: &Image, taken: &Taken) -> Verdict<()> {
         told("the copy", self.copy_view.restore(image))?;
-        let is_kept = trace.is_named || trace.is_bound;
+        let is_kept = taken.is_named || taken.is_bound;
         let named = self.who == Who::Anybody;
         let options = if named { ProducerOptions::new().name("other") } else { ProducerOptions::new() };
         // A name is for a lane where nothing is that others sent.
@@ -347,7 +343,7 @@ impl Newcomers {
             }
             Err(AttachError::NoLane { lanes: 2, kept }) if is_kept && kept == 1 => Ok(()),
             Err(AttachError::NoLane { lanes: 2, kept: 0 }) if named && !drained => Ok(()),
-            other => Err(format!("another producer, after {trace:?}: {other:?}")),
+            other => Err(format!("another producer, after {taken:?}: {other:?}")),
         }
     }
 

@@ -25,7 +25,7 @@ use super::scenario::{CAPACITY, Operation, Scenario};
 use super::trace::{Focus, Progress, each_instruction};
 use super::tracee::Tracee;
 use super::view::{Changes, Image, LaneView, View};
-use super::watch::{Tally, Verdict};
+use super::watch::{Tally, Verdict, told};
 
 /// What is paused.
 pub(crate) const OPERATIONS: [Operation; 10] = [
@@ -158,10 +158,6 @@ pub(crate) fn read_alone(too_soon: bool, path: &Path, progress: &Progress) -> Re
     Ok(ground.tally)
 }
 
-fn told<T, E: std::fmt::Display>(who: &str, result: Result<T, E>) -> Verdict<T> {
-    result.map_err(|e| format!("{who}: {e:#}"))
-}
-
 /// The region as the paused process left it, whatever the others do there.
 struct Ground<'a> {
     scenario: Scenario,
@@ -188,11 +184,9 @@ impl<'a> Ground<'a> {
         // Who panics has not borne it.
         let verdict = catch_unwind(AssertUnwindSafe(|| act(point))).unwrap_or_else(|_| Err("a panic".into()));
         if let Err(violation) = verdict {
-            self.tally.violations += 1;
             let scenario = self.scenario;
-            self.tally.first_violation.get_or_insert_with(|| {
-                format!("{violation} ({scenario}; paused at instruction boundary {point})")
-            });
+            self.tally
+                .violated(|| format!("{violation} ({scenario}; paused at instruction boundary {point})"));
         }
         self.view.restore(&self.image)?;
         if self.view.space() < space {

@@ -3,6 +3,7 @@
 use shmring::Order;
 use shmring::internals::layout::record::{self, GAP_BYTES, HEADER_BYTES, Kind, TICKET_BYTES};
 use shmring::internals::ring::Shape;
+use tests::Random;
 
 /// Bytes of the ring: the smallest there is.
 pub(crate) const CAPACITY: u64 = 64 * 1024;
@@ -363,13 +364,10 @@ pub(crate) struct Plan {
 /// for headers of short messages, and that tell one message from another.
 pub(crate) fn payload(believable: u64, sequence: u64, len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len + 8);
-    let mut state = sequence ^ (len as u64) << 32;
+    let mut random = Random::of(sequence ^ (len as u64) << 32);
     while bytes.len() < len {
-        // splitmix64
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let word = record::encode(Kind::Data, (mixed >> 56) as u8 & 7, mixed as u32 % 1000, believable);
+        let any = random.word();
+        let word = record::encode(Kind::Data, (any >> 56) as u8 & 7, any as u32 % 1000, believable);
         bytes.extend_from_slice(&word.to_le_bytes());
     }
     bytes.truncate(len);

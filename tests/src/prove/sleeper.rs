@@ -14,6 +14,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use shmring::internals::layout::blocks::{LaneState, Phase};
+use shmring::internals::layout::record::{self, Kind};
 use shmring::internals::layout::{Geometry, Word};
 use shmring::internals::ring::Memory;
 use shmring::{Consumer, Producer, Read, Region, RegionOptions};
@@ -61,10 +62,9 @@ pub(crate) fn run(operation: Operation, points: usize, path: &Path, random: &mut
         std::fs::remove_file(path)?;
         tally.points += 1;
         if let Err(violation) = verdict? {
-            tally.violations += 1;
-            tally.first_violation.get_or_insert_with(|| {
-                let name = operation.name();
-                format!("{violation} ({name}; killed at instruction boundary {point} of {})", course.len)
+            let (name, len) = (operation.name(), course.len);
+            tally.violated(|| {
+                format!("{violation} ({name}; killed at instruction boundary {point} of {len})")
             });
         }
     }
@@ -154,20 +154,19 @@ impl Stage {
         let take_role = || Role::take(operation, &region);
         let operate = |role: Role| role.operate(operation, &region);
         let start_victim = || start(&progress, take_role, operate, |_| Ok(()));
-        let (victim, sleeper) = if operation == Operation::ReadCommit {
+        let (victim, mut sleeper) = if operation == Operation::ReadCommit {
             // It takes of what is there.
-            let mut sleeper = Sleeper::start(&region, operation == Operation::ReadCommit)?;
+            let mut sleeper = Sleeper::start(&region, true)?;
             ensure!(sleeper.until_asleep()?, "no sleep");
             (start_victim()?, sleeper)
         } else {
             let victim = start_victim()?;
-            let mut sleeper = Sleeper::start(&region, operation == Operation::ReadCommit)?;
+            let mut sleeper = Sleeper::start(&region, false)?;
             // All messages; the death of the one before, too, and the end.
             let told = if operation == Operation::Takeover { BEFORE + 2 } else { BEFORE };
             ensure!(sleeper.until(|log| log.len() >= told as usize, u64::MAX)?, "no messages");
             (victim, sleeper)
         };
-        let mut sleeper = sleeper;
         ensure!(sleeper.until_asleep()?, "no sleep");
         let state = view.lane(lanes as usize - 1).load(Word::State);
         let known = sleeper.log().len();
@@ -256,6 +255,11 @@ impl Stage {
             Operation::Takeover | Operation::LaneTake => word != self.state,
             _ => true,
         };
+        // Killed behind its end mark it has ended, and has not died. All before
+        // that is committed; and the sleeper takes no end without a question.
+        let memory = self.view.lane(lane);
+        let next = record::decode(memory.header_acquire(memory.load(Word::Head)));
+        let died = is_news && phase == Phase::Open && next.is_none_or(|head| head.kind != Kind::End);
         let last = if lane == 1 { Told::Died } else { Told::End };
         let (known, lanes) = (self.known, 1 + lane as u64);
         let is_done = |log: &[(Told, u64)]| log[known..].iter().any(|(told, _)| *told == last);
@@ -282,7 +286,7 @@ impl Stage {
         }
         producer.abandon();
         let log = self.sleeper.log();
-        Ok(self.judge_log(&log[known..log.len() - 1], end, phase, is_news, has_returned, published))
+        Ok(self.judge_log(&log[known..log.len() - 1], end, is_news, died, has_returned, published))
     }
 
     /// What was told after the sleep, up to the new producer's message.
@@ -290,8 +294,8 @@ impl Stage {
         &self,
         log: &[(Told, u64)],
         end: u64,
-        phase: Phase,
         is_news: bool,
+        died: bool,
         has_returned: bool,
         published: &mut u64,
     ) -> Verdict<()> {
@@ -308,19 +312,10 @@ impl Stage {
         }
         *published = count;
         let messages = (start..end).map(|sequence| (Told::Message(lane), sequence));
-        let died = is_news && phase == Phase::Open;
         let ended = is_news && lane == 0;
-        let tail = |died: bool| {
-            let deaths = died.then_some((Told::Died, 0));
-            messages.clone().chain(deaths).chain(ended.then_some((Told::End, 0))).collect::<Vec<_>>()
-        };
-        // Killed behind its end mark it has ended, and has not died.
-        let may_have_ended = self.operation == Operation::Close;
-        if log == tail(died) || (may_have_ended && log == tail(false)) {
-            Ok(())
-        } else {
-            Err(format!("told {log:?}, not {:?}", tail(died)))
-        }
+        let tail = died.then_some((Told::Died, 0)).into_iter().chain(ended.then_some((Told::End, 0)));
+        let due: Vec<_> = messages.chain(tail).collect();
+        if log == due { Ok(()) } else { Err(format!("told {log:?}, not {due:?}")) }
     }
 
     /// The producer was asleep, in a full ring: it goes on when there is room,

@@ -22,8 +22,9 @@ use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getppid};
+use tests::Call;
 
-use super::tracee::{Call, Tracee};
+use super::tracee::Tracee;
 
 /// What the child says of itself, in order.
 pub(super) const IDLE: u64 = 0;
@@ -204,7 +205,7 @@ pub(crate) fn rehearse(
 pub(crate) fn until_returned(
     progress: &Progress,
     operation: impl FnOnce() -> Result<()>,
-    mut at_call: impl FnMut(&Call) -> Result<()>,
+    mut at_call: impl FnMut(&Tracee, &Call) -> Result<()>,
 ) -> Result<Tracee> {
     let child = start(progress, || Ok(()), |()| operation(), |()| Ok(()))?;
     loop {
@@ -212,7 +213,7 @@ pub(crate) fn until_returned(
         match progress.word().load(Ordering::Acquire) {
             RETURNED => return Ok(child),
             FAILED => return Err(child.fail(progress)),
-            _ => at_call(&child.call()?)?,
+            _ => at_call(&child, &child.call()?)?,
         }
         child.to_system_call()?;
     }

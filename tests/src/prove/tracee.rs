@@ -1,16 +1,17 @@
 //! A child that is stopped, and let go as far as wanted.
-#![allow(unsafe_code)] // a signal's handler, and what the kernel says of a system call
+#![allow(unsafe_code)] // a signal's handler
 
 use std::sync::Once;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, alarm};
+use tests::Call;
 
 use super::trace::{DONE, FAILED, IDLE, MAX_STEPS, Progress, RETURNED, RUNNING};
 
@@ -30,27 +31,6 @@ impl Drop for Tracee {
                 }
             }
         }
-    }
-}
-
-/// A system call that a stopped child is about to make.
-pub(crate) struct Call {
-    child: Pid,
-    /// Which.
-    pub(crate) number: u64,
-    /// What it is given.
-    pub(crate) arguments: [u64; 6],
-}
-
-impl Call {
-    /// A word of the child's memory.
-    pub(crate) fn word(&self, at: u64) -> Result<u64> {
-        Ok(ptrace::read(self.child, at as ptrace::AddressType)? as u64)
-    }
-
-    /// Changes a word of the child's memory.
-    pub(crate) fn set_word(&self, at: u64, word: u64) -> Result<()> {
-        Ok(ptrace::write(self.child, at as ptrace::AddressType, word as libc::c_long)?)
     }
 }
 
@@ -159,11 +139,17 @@ impl Tracee {
 
     /// The system call whose entry it is stopped at.
     pub(super) fn call(&self) -> Result<Call> {
-        let info = ptrace::syscall_info(self.0)?;
-        ensure!(info.op == libc::PTRACE_SYSCALL_INFO_ENTRY, "stopped elsewhere than before a system call");
-        // SAFETY: at an entry this is what the kernel has written.
-        let entry = unsafe { info.u.entry };
-        Ok(Call { child: self.0, number: entry.nr, arguments: entry.args })
+        Call::of(self.0).context("stopped elsewhere than before a system call")
+    }
+
+    /// A word of its memory.
+    pub(crate) fn word(&self, at: u64) -> Result<u64> {
+        Ok(ptrace::read(self.0, at as ptrace::AddressType)? as u64)
+    }
+
+    /// Changes a word of its memory.
+    pub(crate) fn set_word(&self, at: u64, word: u64) -> Result<()> {
+        Ok(ptrace::write(self.0, at as ptrace::AddressType, word as libc::c_long)?)
     }
 
     pub(super) fn fail(&self, progress: &Progress) -> anyhow::Error {

@@ -30,6 +30,12 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Counts a violation, and keeps the first one's words.
+    pub(crate) fn violated(&mut self, in_words: impl FnOnce() -> String) {
+        self.violations += 1;
+        self.first_violation.get_or_insert_with(in_words);
+    }
+
     /// What was violated and nothing else.
     pub(crate) fn only_violations(self) -> Tally {
         Tally { violations: self.violations, first_violation: self.first_violation, ..Tally::default() }
@@ -67,6 +73,11 @@ pub(crate) struct Left<'a> {
 
 /// In words, what is wrong.
 pub(crate) type Verdict<T> = Result<T, String>;
+
+/// An error of somebody, in words.
+pub(crate) fn told<T, E: std::fmt::Display>(who: &str, result: Result<T, E>) -> Verdict<T> {
+    result.map_err(|e| format!("{who}: {e:#}"))
+}
 
 /// Those who come after the kill, and what they may find.
 pub(crate) trait Survivors {
@@ -143,11 +154,8 @@ impl<'a, S: Survivors> Watch<'a, S> {
     }
 
     fn report(&mut self, violation: String) {
-        self.tally.violations += 1;
         let (scenario, point) = (self.scenario, self.tally.points);
-        self.tally.first_violation.get_or_insert_with(|| {
-            format!("{violation} ({scenario}; killed at instruction boundary {point})")
-        });
+        self.tally.violated(|| format!("{violation} ({scenario}; killed at instruction boundary {point})"));
     }
 
     /// What the region held when it was last looked at.

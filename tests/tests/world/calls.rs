@@ -9,13 +9,6 @@ use nix::errno::Errno;
 use nix::libc;
 use tests::{Call, Fate, Lab, Traced};
 
-/// One that attaches in every role and goes through all of it. What fails is
-/// done once more.
-pub(crate) const LIFE: [&str; 22] = [
-    "trap", "plain", "create", "again", "open", "again", "producer", "again", "named 1", "again", "consumer",
-    "again", "send 8", "again", "read", "again", "commit", "again", "leave", "again", "remove", "again",
-];
-
 /// What a victim was told that a call belongs to, and the call.
 pub(crate) type Step = (&'static str, Call);
 

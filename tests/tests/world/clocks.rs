@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use shmring::Status;
-use tests::{Child, Lab, Program, Program::*, is_root, program, skipped, until_asleep};
+use tests::{CONSUMER_SLEEP, Child, Lab, Program, Program::*, is_root, program, skipped, until_asleep};
 
 /// Seconds that the clocks of the two sides are ahead.
 const AHEAD: [&str; 2] = ["100000000", "500000000"];
@@ -50,7 +50,7 @@ fn messages_pass_between_clocks_and_the_dead_are_told() {
     let mut reading = Child::start(&mut ahead(&lab, AHEAD[0], Consumer, &["ring"]));
     let mut lines = BufReader::new(reading.stdout()).lines();
     for line in ["one", "two", "three"] {
-        until_asleep(&lab.ring("ring"), 0x1000);
+        until_asleep(&lab.ring("ring"), CONSUMER_SLEEP);
         writeln!(stdin, "{line}").unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), line);
     }

@@ -90,6 +90,7 @@ fn each_call_fails(
         Ok(ended) => assert!(ended.0 == 0 && check(region.as_ref(), &ended), "{ended:?}"),
         Err(errno) => return skipped(name, errno),
     }
+    let mut failures = 0;
     for (at, call) in calls.iter().enumerate().filter(|(_, call)| can_fail(call)) {
         let Some(&error) = errors(call).iter().find(|e| **e != Errno::EINTR) else { continue };
         let (lab, region) = fresh();
@@ -105,13 +106,15 @@ fn each_call_fails(
         let ended = ended.expect("it was possible before");
         let story = format!("call {at}, {call:x?}: {error}: {ended:?}");
         let (code, _, stderr) = &ended;
+        failures += (*code != 0) as u32;
         let is_sentence = stderr.starts_with(&format!("{name}: ")) && stderr.lines().count() == 1;
         assert!(if *code == 0 { stderr.is_empty() } else { *code == 1 && is_sentence }, "{story}");
         assert!(check(region.as_ref(), &ended), "{story}");
         let others = [lab.path("lines"), lab.path("rings"), lab.ring("ring")];
         assert!(lab.listing().iter().all(|found| others.contains(found)), "{:?}: {story}", lab.listing());
     }
-    println!("{name} {verb}: {} calls", calls.len());
+    assert!(failures > 0, "nothing failed");
+    println!("{name} {verb}: {} calls, {failures} errors", calls.len());
 }
 
 fn create(lab: &Lab) -> Option<Region> {

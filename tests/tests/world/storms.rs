@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 use nix::libc;
-use tests::{Fate, Lab, Victim, skipped, until_asleep, victim};
+use tests::{CONSUMER_SLEEP, Fate, Lab, PRODUCER_SLEEP, Victim, skipped, until_asleep, victim};
 
 use crate::calls::live;
 
@@ -28,7 +28,7 @@ fn a_storm_of_signals_loses_nothing() {
     // Both asleep, and woken.
     for sequence in COUNT..COUNT + 20 {
         consumer.tell("read");
-        until_asleep(&lab.path("ring"), 0x1000);
+        until_asleep(&lab.path("ring"), CONSUMER_SLEEP);
         producer.must(&["send 8"]);
         assert_eq!(consumer.answer(), Some(format!("message {sequence} of 8")));
     }
@@ -36,7 +36,7 @@ fn a_storm_of_signals_loses_nothing() {
     assert_eq!(producer.ask("fill 1000"), "Full");
     for _ in 0..20 {
         producer.tell("send-blocking 1000");
-        until_asleep(&lab.path("ring"), 0x2180);
+        until_asleep(&lab.path("ring"), PRODUCER_SLEEP);
         assert!(consumer.ask("read").ends_with("of 1000"));
         consumer.must(&["commit"]);
         assert_eq!(producer.answer().as_deref(), Some("Ok(())"));

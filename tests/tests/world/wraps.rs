@@ -5,10 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use shmring::{RegionOptions, Status};
-use tests::{Lab, Program::*, until_asleep, victim};
-
-const CONSUMER_SLEEP: u64 = 0x1000;
-const PRODUCER_SLEEP: u64 = 0x2180;
+use tests::{CONSUMER_SLEEP, Lab, PRODUCER_SLEEP, Program::*, until_asleep, victim};
 
 fn word(path: &Path, at: u64) -> u32 {
     let mut bytes = [0; 4];

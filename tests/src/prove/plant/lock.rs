@@ -7,11 +7,12 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use nix::libc;
 use shmring::{AttachError, Read, Region, RegionOptions, Role};
+use tests::Call;
 
 use super::Plant;
 use crate::prove::scenario::CAPACITY;
 use crate::prove::trace::{Progress, until_returned};
-use crate::prove::tracee::Call;
+use crate::prove::tracee::Tracee;
 use crate::prove::watch::{Tally, Verdict};
 
 /// Attaches a consumer and a producer, each in a child, and others while it
@@ -28,12 +29,12 @@ pub(super) fn run(plant: Option<Plant>, path: &Path, progress: &Progress) -> Res
             Ok(())
         };
         let (mut calls, mut locks) = (0, 0);
-        let child = until_returned(progress, attach, |call| {
+        let child = until_returned(progress, attach, |child, call| {
             calls += 1;
-            if is_lock(call)? {
+            if is_lock(child, call)? {
                 locks += 1;
                 if plant == Some(Plant::LockOnTheWrongByte) {
-                    move_lock(call)?;
+                    move_lock(child, call)?;
                 }
             }
             Ok(())
@@ -47,10 +48,7 @@ pub(super) fn run(plant: Option<Plant>, path: &Path, progress: &Progress) -> Res
             after_it(role, &region)
         });
         if let Err(violation) = found {
-            tally.violations += 1;
-            tally
-                .first_violation
-                .get_or_insert(format!("{violation} (it attached with {calls} system calls)"));
+            tally.violated(|| format!("{violation} (it attached with {calls} system calls)"));
         }
         std::fs::remove_file(path)?;
     }
@@ -58,19 +56,19 @@ pub(super) fn run(plant: Option<Plant>, path: &Path, progress: &Progress) -> Res
 }
 
 /// True for one that takes a lock of the description.
-fn is_lock(call: &Call) -> Result<bool> {
+fn is_lock(child: &Tracee, call: &Call) -> Result<bool> {
     const TYPE: usize = offset_of!(libc::flock, l_type);
     let [_, command, at, ..] = call.arguments;
-    if call.number != libc::SYS_fcntl as u64 || command as i32 != libc::F_OFD_SETLK {
+    if call.number != libc::SYS_fcntl || command as i32 != libc::F_OFD_SETLK {
         return Ok(false);
     }
-    Ok(call.word(at + TYPE as u64)? as u16 == libc::F_WRLCK as u16)
+    Ok(child.word(at + TYPE as u64)? as u16 == libc::F_WRLCK as u16)
 }
 
 /// Makes it lock the byte after the one that was meant.
-fn move_lock(call: &Call) -> Result<()> {
+fn move_lock(child: &Tracee, call: &Call) -> Result<()> {
     let start = call.arguments[2] + offset_of!(libc::flock, l_start) as u64;
-    call.set_word(start, call.word(start)? + 1)
+    child.set_word(start, child.word(start)? + 1)
 }
 
 /// There can be no second one, and nobody is told of a death.

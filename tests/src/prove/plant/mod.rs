@@ -172,8 +172,8 @@ impl Plant {
         }
     }
 
-    /// The operation that it shows in.
-    pub(crate) fn operation(self) -> Ground {
+    /// Where it shows.
+    pub(crate) fn ground(self) -> Ground {
         use Plant::*;
         match self {
             PublishedBeforeCopied
@@ -272,7 +272,7 @@ impl Ground {
 /// Runs what `plant` shows in; with none, as a control, everything. Regions
 /// are made at `path`.
 pub(crate) fn run(plant: Option<Plant>, path: &Path, progress: &Progress) -> Result<Tally> {
-    let grounds = plant.map_or(Ground::ALL.to_vec(), |plant| vec![plant.operation()]);
+    let grounds = plant.map_or(Ground::ALL.to_vec(), |plant| vec![plant.ground()]);
     let mut tally = Tally::default();
     for ground in grounds {
         tally.add(&ground.run(plant, path, progress).with_context(|| ground.name())?);

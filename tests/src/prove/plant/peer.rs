@@ -45,8 +45,7 @@ pub(super) fn run(plant: Option<Plant>, scenario: Scenario, path: &Path) -> Resu
             }
             tally.images += 1;
             if let Some(violation) = violation {
-                tally.violations += 1;
-                tally.first_violation.get_or_insert_with(|| {
+                tally.violated(|| {
                     format!("{violation} ({scenario}; the peer acts before access {at} to shared memory)")
                 });
             }
