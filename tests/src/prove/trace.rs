@@ -136,7 +136,7 @@ pub(crate) fn each_instruction(
     operation: impl FnOnce() -> Result<()>,
     at_point: impl FnMut(bool) -> Result<()>,
 ) -> Result<()> {
-    let child = start(progress, || Ok(()), |()| operation(), |()| Ok(()))?;
+    let child = start_alone(progress, operation)?;
     each_boundary(&child, progress, focus, at_point)
 }
 
@@ -184,7 +184,7 @@ pub(crate) fn rehearse(
     operation: impl FnOnce() -> Result<()>,
     mut changed: impl FnMut() -> bool,
 ) -> Result<Focus> {
-    let child = start(progress, || Ok(()), |()| operation(), |()| Ok(()))?;
+    let child = start_alone(progress, operation)?;
     let mut stretches = vec![];
     loop {
         child.to_system_call()?;
@@ -207,7 +207,7 @@ pub(crate) fn until_returned(
     operation: impl FnOnce() -> Result<()>,
     mut at_call: impl FnMut(&Tracee, &Call) -> Result<()>,
 ) -> Result<Tracee> {
-    let child = start(progress, || Ok(()), |()| operation(), |()| Ok(()))?;
+    let child = start_alone(progress, operation)?;
     loop {
         child.to_system_call()?;
         match progress.word().load(Ordering::Acquire) {
@@ -232,6 +232,11 @@ pub(crate) fn stay_on_one_processor() {
             libc::sched_setaffinity(0, size_of_val(&set), &set);
         }
     }
+}
+
+/// A child that is about to call `operation`, and nothing else.
+fn start_alone(progress: &Progress, operation: impl FnOnce() -> Result<()>) -> Result<Tracee> {
+    start(progress, || Ok(()), |()| operation(), |()| Ok(()))
 }
 
 /// A child that is about to call `operation` with what `prepare` made, and then

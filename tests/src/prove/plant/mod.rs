@@ -1,7 +1,9 @@
 //! The rings with a planted bug: a proof that never fails proves nothing.
 //!
 //! The product's algorithm runs over a memory that does, from a moment on, what
-//! a wrong algorithm would have done.
+//! a wrong algorithm would have done. Some bugs are elsewhere: in a system call
+//! that is changed, in the order of two calls (`pause`), in the model of the sleep
+//! word.
 //!
 //! ```text
 //! memory        the wrapper that has the bug
