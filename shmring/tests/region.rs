@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -85,6 +85,25 @@ fn many_creators_make_one_region() {
         let _ = Region::remove(place.path());
     }
     assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn of_two_who_remove_it_one_does_and_the_other_is_told_so() {
+    let place = Place::new();
+    for _ in 0..2000 {
+        let removed = AtomicU32::new(0);
+        place.small();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| match Region::remove(place.path()) {
+                    Ok(()) => drop(removed.fetch_add(1, Ordering::Relaxed)),
+                    Err(RemoveError::NotFound { .. } | RemoveError::InUse { .. }) => {}
+                    Err(other) => panic!("{other:?}"),
+                });
+            }
+        });
+        assert_eq!(removed.into_inner(), 1);
+    }
 }
 
 #[test]
