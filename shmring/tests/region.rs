@@ -464,23 +464,34 @@ fn waiting_ends_by_deadline_interrupt_or_room() {
 
 #[test]
 fn waiting_with_everything_uncommitted_is_an_error() {
-    let place = Place::new();
-    let region = place.small();
-    let mut producer = region.producer().unwrap();
-    let mut consumer = region.consumer().unwrap();
-    let count = fill(&mut producer);
-    thread::scope(|scope| {
-        scope.spawn(move || producer.send(&[7; 100]).unwrap());
-        for sequence in 0..count {
+    // Also where the positions begin anew between the two.
+    for start in [0, 0u64.wrapping_sub(32 << 10)] {
+        let place = Place::new();
+        let options = RegionOptions::new().capacity(64 << 10).max_producers(1).start_at(start, 0);
+        let region = options.create(place.path()).unwrap();
+        let mut producer = region.producer().unwrap();
+        let mut consumer = region.consumer().unwrap();
+        // What is read and not committed begins just before.
+        let skipped = if start == 0 { 0 } else { 32 * 1024 / 128 - 1 };
+        for sequence in 0..skipped {
+            producer.send(&[7; 100]).unwrap();
             expect(&mut consumer, sequence, &[7; 100]);
+            consumer.commit();
         }
-        match consumer.read_timeout(Duration::from_secs(30)) {
-            Err(ReadError::Uncommitted { bytes }) => assert!(bytes > 60_000),
-            other => panic!("{other:?}"),
-        }
-        consumer.commit();
-        expect(&mut consumer, count, &[7; 100]);
-    });
+        let behind = skipped + fill(&mut producer);
+        thread::scope(|scope| {
+            scope.spawn(move || producer.send_timeout(&[7; 100], Duration::from_secs(60)).unwrap());
+            for sequence in skipped..behind {
+                expect(&mut consumer, sequence, &[7; 100]);
+            }
+            match consumer.read_timeout(Duration::from_secs(30)) {
+                Err(ReadError::Uncommitted { bytes }) => assert!(bytes > 60_000),
+                other => panic!("{other:?}"),
+            }
+            consumer.commit();
+            expect(&mut consumer, behind, &[7; 100]);
+        });
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::fcntl::{FallocateFlags, fallocate};
 use shmring::{
     AttachError, Cause, Consumer, Flags, Order, Producer, ProducerOptions, Read, ReadError, Region,
-    RegionOptions, SendError, Status, Wait,
+    RegionOptions, RemoveError, SendError, Status, Wait,
 };
 use tempfile::TempDir;
 
