@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -85,6 +85,25 @@ fn many_creators_make_one_region() {
         let _ = Region::remove(place.path());
     }
     assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn of_two_who_remove_it_one_does_and_the_other_is_told_so() {
+    let place = Place::new();
+    for _ in 0..2000 {
+        let removed = AtomicU32::new(0);
+        place.small();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| match Region::remove(place.path()) {
+                    Ok(()) => drop(removed.fetch_add(1, Ordering::Relaxed)),
+                    Err(RemoveError::NotFound { .. } | RemoveError::InUse { .. }) => {}
+                    Err(other) => panic!("{other:?}"),
+                });
+            }
+        });
+        assert_eq!(removed.into_inner(), 1);
+    }
 }
 
 #[test]
@@ -445,23 +464,34 @@ fn waiting_ends_by_deadline_interrupt_or_room() {
 
 #[test]
 fn waiting_with_everything_uncommitted_is_an_error() {
-    let place = Place::new();
-    let region = place.small();
-    let mut producer = region.producer().unwrap();
-    let mut consumer = region.consumer().unwrap();
-    let count = fill(&mut producer);
-    thread::scope(|scope| {
-        scope.spawn(move || producer.send(&[7; 100]).unwrap());
-        for sequence in 0..count {
+    // Also where the positions begin anew between the two.
+    for start in [0, 0u64.wrapping_sub(32 << 10)] {
+        let place = Place::new();
+        let options = RegionOptions::new().capacity(64 << 10).max_producers(1).start_at(start, 0);
+        let region = options.create(place.path()).unwrap();
+        let mut producer = region.producer().unwrap();
+        let mut consumer = region.consumer().unwrap();
+        // What is read and not committed begins just before.
+        let skipped = if start == 0 { 0 } else { 32 * 1024 / 128 - 1 };
+        for sequence in 0..skipped {
+            producer.send(&[7; 100]).unwrap();
             expect(&mut consumer, sequence, &[7; 100]);
+            consumer.commit();
         }
-        match consumer.read_timeout(Duration::from_secs(30)) {
-            Err(ReadError::Uncommitted { bytes }) => assert!(bytes > 60_000),
-            other => panic!("{other:?}"),
-        }
-        consumer.commit();
-        expect(&mut consumer, count, &[7; 100]);
-    });
+        let behind = skipped + fill(&mut producer);
+        thread::scope(|scope| {
+            scope.spawn(move || producer.send_timeout(&[7; 100], Duration::from_secs(60)).unwrap());
+            for sequence in skipped..behind {
+                expect(&mut consumer, sequence, &[7; 100]);
+            }
+            match consumer.read_timeout(Duration::from_secs(30)) {
+                Err(ReadError::Uncommitted { bytes }) => assert!(bytes > 60_000),
+                other => panic!("{other:?}"),
+            }
+            consumer.commit();
+            expect(&mut consumer, behind, &[7; 100]);
+        });
+    }
 }
 
 #[test]

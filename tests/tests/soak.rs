@@ -85,6 +85,17 @@ fn a_transcript_without_one_line_is_refused() {
 }
 
 #[test]
+fn a_run_that_would_show_nothing_is_refused() {
+    let lab = Lab::new();
+    assert_eq!(soak(&lab, &["--seconds", "0"]).code(), 2, "no time");
+    // What another run kept is neither judged nor written over.
+    std::fs::create_dir_all(lab.path("kept/round-0")).unwrap();
+    let done = soak(&lab, &["--seconds", "1", "--keep", lab.path("kept").to_str().unwrap()]);
+    assert_eq!(done.code(), 1, "{}", done.stderr);
+    assert!(done.stderr.contains("kept/round-0: File exists"), "{}", done.stderr);
+}
+
+#[test]
 fn the_judge_knows_nothing_of_the_ring_nor_of_those_who_wrote() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/soak/judge");
     let sources: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

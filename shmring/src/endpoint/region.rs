@@ -74,11 +74,12 @@ impl Region {
         let owned = || path.to_owned();
         let io = |source: io::Error| match source.kind() {
             io::ErrorKind::PermissionDenied => RemoveError::Permission { path: owned() },
+            // Another one has just removed it.
+            io::ErrorKind::NotFound => RemoveError::NotFound { path: owned() },
             _ => RemoveError::Io { path: owned(), source },
         };
         // Its lock must not stay with a child that is forked meanwhile.
         let file = OwnFile::open(|| file::open_regular(path, true)).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => RemoveError::NotFound { path: owned() },
             io::ErrorKind::InvalidInput => RemoveError::NotARegion { path: owned() },
             _ => io(e),
         })?;

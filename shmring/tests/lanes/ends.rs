@@ -257,3 +257,17 @@ fn a_commit_is_of_all_lanes_or_of_none() {
         assert_eq!(committed, taken);
     }
 }
+
+#[test]
+fn no_region_is_removed_while_one_lane_is_taken() {
+    const LANES: u32 = 20;
+    let place = Place::new();
+    let region = place.region(LANES);
+    for kept in 0..LANES {
+        let mut producers: Vec<_> = (0..LANES).map(|_| region.producer().unwrap()).collect();
+        producers.retain(|producer| producer.lane() == kept);
+        assert_eq!(producers.len(), 1);
+        assert!(matches!(Region::remove(place.path()), Err(RemoveError::InUse { .. })), "lane {kept}");
+    }
+    Region::remove(place.path()).unwrap();
+}

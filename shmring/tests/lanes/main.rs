@@ -16,7 +16,7 @@ use shmring::internals::layout::blocks::lane;
 use shmring::internals::layout::{self, Part, Word};
 use shmring::{
     AttachError, Cause, Consumer, Flags, Order, Producer, ProducerOptions, Read, ReadError, Region,
-    RegionOptions, SendError, Status, Wait,
+    RegionOptions, RemoveError, SendError, Status, Wait,
 };
 use tempfile::TempDir;
 
@@ -363,4 +363,18 @@ fn in_total_order_messages_come_in_the_order_of_their_sends() {
     }
     drop(producers);
     assert_eq!(told(&mut consumer), ["end"]);
+}
+
+#[test]
+fn a_batch_has_its_place_in_the_total_order_when_it_is_published() {
+    let place = Place::new();
+    let options = RegionOptions::new().capacity(CAPACITY).max_producers(2).order(Order::Total);
+    let region = options.create(place.path()).unwrap();
+    let mut consumer = region.consumer().unwrap();
+    let [mut slow, mut fast] = [(); 2].map(|()| region.producer().unwrap());
+    let mut batch = slow.batch();
+    batch.try_push(b"second").unwrap();
+    fast.send(b"first").unwrap();
+    batch.publish();
+    assert_eq!(told(&mut consumer), ["lane1 0: first", "lane0 0: second"]);
 }

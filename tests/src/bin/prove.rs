@@ -80,6 +80,9 @@ fn planted(options: &Options, plant: Plant) -> Result<bool> {
 
 fn everything(options: &Options) -> Result<bool> {
     let start = Instant::now();
+    // Not after minutes.
+    let create = |path: &PathBuf| File::create(path).with_context(|| format!("{}", path.display()));
+    let json = options.json.as_ref().map(create).transpose()?;
     let campaign = Campaign::new(options.form())?;
 
     let mut operations = Section::new("operation");
@@ -120,8 +123,7 @@ fn everything(options: &Options) -> Result<bool> {
     let report = Report::new(operations, variants, &control, bugs);
     report.print();
     println!("{:.1} s", start.elapsed().as_secs_f64());
-    if let Some(path) = &options.json {
-        let file = File::create(path).with_context(|| format!("{}", path.display()))?;
+    if let Some(file) = json {
         serde_json::to_writer_pretty(file, &report)?;
     }
     Ok(report.holds())

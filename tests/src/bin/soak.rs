@@ -20,8 +20,8 @@ use soak::{Consume, Produce, Transcripts, Verdict, consume, judge, play, produce
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Options {
-    /// How long.
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    /// How long. In no time nothing would be shown.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Repeats a plan. Usually there is a new one each time.
     #[arg(long, value_name = "S")]
@@ -78,6 +78,9 @@ fn run(options: &Options) -> Result<()> {
     let seed = options.seed.unwrap_or_else(|| Random::seed("soak"));
     println!("soak: --seed {seed}");
     let temporary = tempfile::tempdir()?;
+    if let Some(kept) = &options.keep {
+        std::fs::create_dir_all(kept).with_context(|| format!("{}", kept.display()))?;
+    }
     let folder = options.keep.as_deref().unwrap_or(temporary.path());
     let mut all = Verdict::default();
     let (mut starts, mut kills, mut stops) = (0, 0, 0);
@@ -89,7 +92,8 @@ fn run(options: &Options) -> Result<()> {
             break;
         }
         let folder = folder.join(format!("round-{round}"));
-        std::fs::create_dir_all(&folder)?;
+        // Never upon what another run left.
+        std::fs::create_dir(&folder).with_context(|| format!("{}", folder.display()))?;
         let judged = play(&folder, seed, round, left).and_then(|deeds| {
             starts += deeds.starts;
             kills += deeds.kills;

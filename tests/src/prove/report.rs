@@ -31,9 +31,15 @@ impl Report {
         }
     }
 
-    /// True if nothing was violated and every planted bug was caught.
+    /// True if nothing was violated and every planted bug was caught, and
+    /// something was looked at in every row.
     pub(crate) fn holds(&self) -> bool {
-        self.violations == 0 && self.caught == self.planted
+        let rows = [&self.operations, &self.variants];
+        let is_looked_at = |row: &Row| row.tally.scenarios > 0 && row.tally.images > 0;
+        self.violations == 0
+            && self.planted > 0
+            && self.caught == self.planted
+            && rows.iter().all(|section| !section.0.is_empty() && section.0.iter().all(is_looked_at))
     }
 
     /// Prints what comes of it all.
@@ -46,6 +52,9 @@ impl Report {
         println!("planted bugs caught: {caught} of {planted}");
         println!("kill points: {kill_points}, and of variants {}", self.variants.total().points);
         println!("violations: {violations}");
+        if !self.holds() {
+            println!("NOT PROVED");
+        }
     }
 }
 
@@ -116,4 +125,28 @@ pub(crate) struct Bug {
     pub(crate) name: String,
     /// What was run, and what was violated.
     pub(crate) caught_by: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_in_which_nothing_was_looked_at_proves_nothing() {
+        let tally = |images, violations| Tally { scenarios: 1, images, violations, ..Tally::default() };
+        let bug = |caught_by| Bug { name: "bug".into(), caught_by };
+        let report = |row: Tally, control: Tally, bugs| {
+            let section = |name: &str, tally| Section(vec![Row { name: name.into(), tally }]);
+            Report::new(section("one", row), section("other", tally(1, 0)), &control, bugs)
+        };
+        let caught = || vec![bug(Some("it".into()))];
+        assert!(report(tally(1, 0), tally(1, 0), caught()).holds());
+        assert!(!report(tally(0, 0), tally(1, 0), caught()).holds(), "no image");
+        assert!(!report(tally(1, 1), tally(1, 0), caught()).holds(), "a violation");
+        assert!(!report(tally(1, 0), tally(1, 1), caught()).holds(), "the control shows what is no bug");
+        assert!(!report(tally(1, 0), tally(1, 0), vec![bug(None)]).holds(), "not caught");
+        assert!(!report(tally(1, 0), tally(1, 0), vec![]).holds(), "no bug");
+        let empty = Report::new(Section::default(), Section::default(), &tally(1, 0), caught());
+        assert!(!empty.holds(), "no row");
+    }
 }

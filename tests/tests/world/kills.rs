@@ -121,3 +121,40 @@ fn killed_at_each_system_call_of_a_creation_without_unnamed_files() {
     let test = "killed_at_each_system_call_of_a_creation_without_unnamed_files";
     killed_at_each_call(test, without_unnamed_files, |(word, _)| *word == "create");
 }
+
+/// Not killed: before each call of a removal another one removes the region,
+/// makes a new one and attaches to it.
+#[test]
+fn a_removal_leaves_the_new_region_at_its_path() {
+    let lab = Lab::new();
+    let path = lab.path("ring");
+    let (mut replaced, mut calls) = (0, 1);
+    let mut at = 0;
+    while at < calls {
+        let (mut next, mut producer) = (0, None);
+        let lived = live(&lab, &path, &["trap", "plain", "create", "remove"], |(word, _)| {
+            if *word == "remove" {
+                // Not while the one that is stopped has the lock.
+                if next == at && Region::remove(&path).is_ok() {
+                    producer = Some(Region::create(&path).unwrap().producer().unwrap());
+                }
+                next += 1;
+            }
+            Some(Fate::Made)
+        });
+        let answers = match lived {
+            Ok((_, answers)) => answers,
+            Err(errno) => return skipped("a_removal_leaves_the_new_region_at_its_path", errno),
+        };
+        calls = next;
+        if let Some(producer) = producer {
+            assert_eq!(producer.check_region(), Ok(()), "before call {at}: {answers:?}");
+            replaced += 1;
+            drop(producer);
+            Region::remove(&path).unwrap();
+        }
+        assert!(!path.exists(), "before call {at}: {answers:?}");
+        at += 1;
+    }
+    assert!(replaced > 3, "{replaced} of {calls}");
+}
