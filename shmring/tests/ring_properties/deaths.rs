@@ -455,3 +455,29 @@ fn no_message_runs_over_the_check_point_that_counts() {
         assert_eq!(all_deaths(start, &steps, Twin::Sound).err(), None);
     }
 }
+
+/// A check point behind the mark is an attach's: of one that died before it was
+/// closed it would be told that it came back and died.
+#[test]
+fn an_end_mark_has_its_check_point_before_it() {
+    let shape = Shape { capacity: 1 << 12, align: 8, prefix: 0 };
+    for messages in 0..100 {
+        let heap = Heap::new(shape, 0, 0);
+        let mut writer = Writer::take_over(&heap, shape).unwrap();
+        for _ in 0..messages {
+            writer.claim(0).unwrap();
+            writer.stage(0, 0);
+            writer.publish();
+        }
+        writer.end().unwrap();
+        let mut reader = Reader::take_over(&&heap, shape, 1);
+        reader.add(&heap).unwrap();
+        for _ in 0..messages {
+            let record = reader.peek_lane(0).unwrap().unwrap();
+            reader.advance(&record);
+        }
+        let mark = reader.peek_lane(0).unwrap().unwrap();
+        assert_eq!(mark.kind, Kind::End);
+        assert!(!reader.lane(0).is_attached_behind(&mark), "after {messages} messages");
+    }
+}
