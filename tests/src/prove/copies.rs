@@ -16,7 +16,7 @@ use nix::unistd::{Pid, Whence, lseek};
 use super::trace::{Focus, Progress, each_boundary, start};
 use super::tracee::Tracee;
 
-/// As [`each_instruction`], with a child that can be resumed at each boundary,
+/// As [`each_instruction`](super::trace::each_instruction), with a child that can be resumed at each boundary,
 /// as often as wanted: it then returns from `operation`, takes what that made
 /// to `sequel`, and returns from there.
 pub(crate) fn each_pause<R>(
