@@ -258,7 +258,7 @@ unsafe impl Sync for Unguarded {}
 
 /// Miri and ThreadSanitizer must fail here.
 #[test]
-#[ignore = "a race, planted to see that a tool finds it"]
+#[ignore = "a planted race: .ci/miri and .ci/sanitizers run it, and must find it"]
 fn a_planted_race() {
     let word = Unguarded(UnsafeCell::new(0));
     let (word, both) = (&word, &Barrier::new(2));

@@ -1,6 +1,5 @@
 //! The one who is paused: what it does, and what its messages are.
 
-use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,7 +8,7 @@ use shmring::internals::ring::Memory;
 use shmring::{Cause, Consumer, Producer, ProducerOptions, Read, Region, SendError};
 
 use super::expected::READS;
-use super::product::{Pair, die_sending};
+use super::product::{Pair, die_sending, reserve_and_commit, send_batch};
 use super::scenario::{Operation, Plan, Scenario, payload};
 use super::trace::Progress;
 use super::view::View;
@@ -160,14 +159,10 @@ impl<'a> Cast<'a> {
         match scenario.operation {
             Operation::Send => self.producer().try_send(&subjects[0])?,
             Operation::ReserveCommit => {
-                let message = &subjects[0];
-                let (first, second) = message.split_at(message.len() / 3);
-                let mut grant = self.producer().try_reserve(scenario.reserve(message.len()))?;
-                grant.write_all(first)?;
-                grant.write_all(second)?;
-                grant.commit();
+                let reserved = scenario.reserve(subjects[0].len());
+                reserve_and_commit(self.producer(), reserved, &subjects[0])?;
             }
-            Operation::Batch => self.batch(&subjects[..3])?,
+            Operation::Batch => send_batch(self.producer(), &subjects[..3])?,
             Operation::ReadCommit => {
                 for message in &subjects[..READS] {
                     match self.consumer().try_read()? {
@@ -190,28 +185,17 @@ impl<'a> Cast<'a> {
                 self.producers[self.home].take().expect("attached").close();
             }
             Operation::TotalSend => {
-                let mut send = |from: u64, to: u64| {
-                    progress.note(BEGUN).store(base.wrapping_add(to), Ordering::Release);
-                    self.batch(&subjects[from as usize..to as usize])?;
-                    progress.note(SENT).store(base.wrapping_add(to), Ordering::Release);
-                    Result::<()>::Ok(())
-                };
-                send(0, 1)?;
-                send(1, 4)?;
+                let note = |word, to| progress.note(word).store(base.wrapping_add(to), Ordering::Release);
+                note(BEGUN, 1);
+                self.producer().try_send(&subjects[0])?;
+                note(SENT, 1);
+                note(BEGUN, 4);
+                send_batch(self.producer(), &subjects[1..4])?;
+                note(SENT, 4);
             }
             Operation::DropMessage => self.drop_messages(subjects, base, progress)?,
             other => unreachable!("{} is not paused", other.name()),
         }
-        Ok(())
-    }
-
-    fn batch(&mut self, messages: &[Vec<u8>]) -> Result<()> {
-        if let [message] = messages {
-            return Ok(self.producer().try_send(message)?);
-        }
-        let mut batch = self.producer().batch();
-        messages.iter().try_for_each(|message| batch.try_push(message))?;
-        batch.publish();
         Ok(())
     }
 

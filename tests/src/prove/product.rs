@@ -279,20 +279,10 @@ impl Product {
         match scenario.operation {
             Operation::Send => self.producer().try_send(&subjects[0])?,
             Operation::ReserveCommit => {
-                let message = &subjects[0];
-                let (first, second) = message.split_at(message.len() / 3);
-                let mut grant = self.producer().try_reserve(scenario.reserve(message.len()))?;
-                grant.write_all(first)?;
-                grant.write_all(second)?;
-                grant.commit();
+                let reserved = scenario.reserve(subjects[0].len());
+                reserve_and_commit(self.producer(), reserved, &subjects[0])?;
             }
-            Operation::Batch => {
-                let mut batch = self.producer().batch();
-                for message in subjects {
-                    batch.try_push(message)?;
-                }
-                batch.publish();
-            }
+            Operation::Batch => send_batch(self.producer(), subjects)?,
             Operation::ReadCommit => {
                 self.read(READS)?;
                 self.consumer().commit();
@@ -317,6 +307,24 @@ impl Product {
         }
         Ok(())
     }
+}
+
+/// Sends a message that is written in place, in two pieces.
+pub(crate) fn reserve_and_commit(producer: &mut Producer, reserved: usize, message: &[u8]) -> Result<()> {
+    let (first, second) = message.split_at(message.len() / 3);
+    let mut grant = producer.try_reserve(reserved)?;
+    grant.write_all(first)?;
+    grant.write_all(second)?;
+    grant.commit();
+    Ok(())
+}
+
+/// Sends messages that appear together.
+pub(crate) fn send_batch(producer: &mut Producer, messages: &[Vec<u8>]) -> Result<()> {
+    let mut batch = producer.batch();
+    messages.iter().try_for_each(|message| batch.try_push(message))?;
+    batch.publish();
+    Ok(())
 }
 
 /// Bytes of a message or of a batch that was never published.

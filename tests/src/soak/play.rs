@@ -104,6 +104,7 @@ impl Stage<'_> {
 
     fn event(&mut self) -> Result<()> {
         let event = self.plan.event();
+        // The plan's own time between two events: nothing is waited for.
         thread::sleep(event.pause);
         self.reap()?;
         for part in 0..self.players.len() {

@@ -43,6 +43,23 @@ pub(crate) fn live(
     Ok((code, answers.lines().map(str::to_owned).collect()))
 }
 
+/// All steps of a life that nothing happens to, at `usual`'s mercy, and its
+/// answers.
+pub(crate) fn record(
+    lab: &Lab,
+    path: &Path,
+    life: &'static [&'static str],
+    usual: impl Fn(&Step) -> Fate,
+) -> Result<(Vec<Step>, Vec<String>), Errno> {
+    let mut steps = Vec::new();
+    let (code, answers) = live(lab, path, life, |step| {
+        steps.push(*step);
+        Some(usual(step))
+    })?;
+    assert!(code == 0 && answers.len() == life.len(), "{code}: {answers:?}");
+    Ok((steps, answers))
+}
+
 /// What a file system without unnamed files says to who asks for one.
 pub(crate) fn without_unnamed_files((_, call): &Step) -> Fate {
     let asks =

@@ -4,7 +4,7 @@ use nix::errno::Errno::{self, *};
 use nix::libc;
 use tests::{Call, Fate, Lab, skipped};
 
-use crate::calls::{Step, can_fail, live, without_unnamed_files};
+use crate::calls::{Step, can_fail, live, record, without_unnamed_files};
 
 /// One that attaches in every role and goes through all of it. What fails is
 /// done once more.
@@ -56,16 +56,8 @@ pub(crate) fn fate(call: &Call, error: Errno) -> Fate {
 fn each_call_fails(test: &str, usual: impl Fn(&Step) -> Fate, concerns: impl Fn(&Step) -> bool) {
     let lab = Lab::new();
     let path = lab.path("ring");
-    let mut steps = Vec::new();
-    let whole = live(&lab, &path, &LIFE, |step| {
-        steps.push(*step);
-        Some(usual(step))
-    });
-    let expected: Vec<_> = match whole {
-        Ok((code, answers)) => {
-            assert_eq!(code, 0, "{answers:?}");
-            answers
-        }
+    let (steps, expected) = match record(&lab, &path, &LIFE, &usual) {
+        Ok(recorded) => recorded,
         Err(errno) => return skipped(test, errno),
     };
     let read = LIFE.iter().position(|word| *word == "read").unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use shmring::{AttachError, OpenError, Read, Region, Status};
 use tests::{DEADLINE, Fate, Lab, skipped};
 
-use crate::calls::{Step, live, without_unnamed_files};
+use crate::calls::{Step, live, record, without_unnamed_files};
 
 /// One that attaches, sends in two lanes, reads without a commit and removes.
 const LIFE: [&str; 12] = [
@@ -18,15 +18,10 @@ const LIFE: [&str; 12] = [
 fn killed_at_each_call(test: &str, usual: impl Fn(&Step) -> Fate, concerns: impl Fn(&Step) -> bool) {
     let lab = Lab::new();
     let path = lab.path("ring");
-    let mut steps = Vec::new();
-    let whole = live(&lab, &path, &LIFE, |step| {
-        steps.push(*step);
-        Some(usual(step))
-    });
-    match whole {
-        Ok((code, answers)) => assert!(code == 0 && answers.len() == LIFE.len(), "{answers:?}"),
+    let (steps, _) = match record(&lab, &path, &LIFE, &usual) {
+        Ok(recorded) => recorded,
         Err(errno) => return skipped(test, errno),
-    }
+    };
     let mut kills = 0;
     for (at, (word, call)) in steps.iter().enumerate().filter(|(_, step)| concerns(step)) {
         for kill in [Fate::KilledBefore, Fate::KilledAfter] {
