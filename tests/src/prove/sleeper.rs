@@ -17,7 +17,7 @@ use shmring::internals::layout::blocks::{LaneState, Phase};
 use shmring::internals::layout::record::{self, Kind};
 use shmring::internals::layout::{Geometry, Word};
 use shmring::internals::ring::Memory;
-use shmring::{Consumer, Producer, Read, Region, RegionOptions};
+use shmring::{Consumer, Producer, Read, Region, RegionOptions, Status};
 use tests::Random;
 
 use super::asleep::{FILL, Sleeper, Told, message};
@@ -50,7 +50,7 @@ const TAKEN: u64 = 10;
 pub(crate) fn run(operation: Operation, points: usize, path: &Path, random: &mut Random) -> Result<Tally> {
     let course = {
         let stage = Stage::set(operation, path)?;
-        let course = stage.rehearse();
+        let course = stage.rehearse(path);
         std::fs::remove_file(path)?;
         course?
     };
@@ -187,7 +187,9 @@ impl Stage {
         self._living.is_some() as usize
     }
 
-    fn rehearse(&self) -> Result<Course> {
+    /// Steps through the operation with nobody killed. A lane is closed before its
+    /// lock is free: else the next producer's state could be overwritten.
+    fn rehearse(&self, path: &Path) -> Result<Course> {
         let (mut image, mut changes) = (self.view.image(), Changes::default());
         let mut course = Course { len: 0, changes: vec![], calls: vec![] };
         let victim = self.victim.as_ref().expect("alive");
@@ -199,6 +201,10 @@ impl Stage {
             }
             if victim.is_at_system_call()? {
                 course.calls.push(course.len);
+            }
+            if self.operation == Operation::Close {
+                let stream = Status::of(path)?.lanes[0].stream;
+                ensure!(stream != "its producer died", "its lock is free and its lane is open");
             }
             course.len += 1;
             if has_returned {
