@@ -1,0 +1,81 @@
+//! The library, as a user would use it.
+
+use anyhow::{Result, bail};
+use bench_kit::{Plan, Receiver, Sender, Source, Transport};
+use shmring::{Consumer, Flags, Order, Producer, Read, Region, RegionOptions};
+
+/// One region, a lane for each sender.
+pub(crate) struct Ours;
+
+pub(crate) struct OurSender(Producer);
+
+pub(crate) struct OurReceiver {
+    consumer: Consumer,
+    /// What is read is committed in such pieces, and when there is no more.
+    piece: u64,
+}
+
+impl Transport for Ours {
+    type Sender = OurSender;
+    type Receiver = OurReceiver;
+
+    fn describe(plan: &Plan) -> String {
+        let settings = &plan.settings;
+        format!(
+            "shmring {}, {} bytes a lane, records at {}, commits every eighth and when the ring is empty",
+            env!("CARGO_PKG_VERSION"),
+            settings.capacity,
+            settings.align
+        )
+    }
+
+    fn receiver(plan: &Plan, name: &str) -> Result<OurReceiver> {
+        let settings = &plan.settings;
+        let order = if settings.total_order { Order::Total } else { Order::Fifo };
+        let options =
+            RegionOptions::new().capacity(settings.capacity).record_align(settings.align).order(order);
+        let region = options.create(plan.place.join(name))?;
+        Ok(OurReceiver { consumer: region.consumer()?, piece: settings.capacity / 8 })
+    }
+
+    fn sender(plan: &Plan, name: &str) -> Result<OurSender> {
+        Ok(OurSender(Region::open(plan.place.join(name))?.producer()?))
+    }
+}
+
+impl Sender for OurSender {
+    #[inline(always)]
+    fn send(&mut self, message: &[u8]) -> Result<()> {
+        Ok(self.0.send(message)?)
+    }
+
+    #[inline(always)]
+    fn send_batch(&mut self, source: &mut Source, count: u32) -> Result<()> {
+        let mut batch = self.0.batch();
+        for _ in 0..count {
+            batch.push(source.next_message(), Flags::NONE, None)?;
+        }
+        batch.publish();
+        Ok(())
+    }
+}
+
+impl Receiver for OurReceiver {
+    #[inline(always)]
+    fn receive<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        if self.consumer.uncommitted() >= self.piece {
+            self.consumer.commit();
+        }
+        let read = match self.consumer.try_read()? {
+            Read::Empty => {
+                self.consumer.commit();
+                self.consumer.read()?
+            }
+            read => read,
+        };
+        match read {
+            Read::Message(message) => Ok(look(message.payload)),
+            other => bail!("a message was expected, not {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One round: the processes of one contestant, started together, and what they
+//! say in the end.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bench_kit::{Measure, Outcome, Plan, Role, Settings, Step};
+
+use crate::contestant::Contestant;
+
+/// A side that says nothing for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the sides run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cores {
+    /// Each on a core of its own, as far as there are enough.
+    Pinned,
+    /// Where the system puts them.
+    Free,
+    /// All on one.
+    One,
+}
+
+/// A process that plays a side.
+struct Side {
+    child: Child,
+    /// Closed, it says that all are done.
+    input: Option<ChildStdin>,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Side {
+    fn start(contestant: &Contestant, plan: &Plan) -> Result<Side> {
+        let mut command = contestant.command(plan)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
+        let input = child.stdin.take();
+        let output = child.stdout.take().context("its output is a pipe")?;
+        Ok(Side { child, input, lines: lines_of(output) })
+    }
+
+    fn say(&mut self, step: Step) -> Result<()> {
+        let input = self.input.as_mut().context("its input is a pipe")?;
+        writeln!(input, "{}", step.word())?;
+        Ok(())
+    }
+
+    fn line(&mut self) -> Result<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Ok(line),
+            Err(mpsc::RecvTimeoutError::Timeout) => bail!("it hangs"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("it ended: {}", self.child.wait()?),
+        }
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        self.input = None;
+        // It is ours, and not waited for yet.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines_of(output: ChildStdout) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Messages one way, as fast as they go.
+pub(crate) fn one_way(size: usize, messages: u64) -> Plan {
+    let warmup = messages / 8;
+    plan(size, Measure::OneWay { messages, warmup, batch: 1, work: 0 })
+}
+
+/// One message there and back at a time.
+pub(crate) fn round_trip(size: usize, messages: u64) -> Plan {
+    plan(size, Measure::RoundTrip { messages, warmup: messages / 8 })
+}
+
+fn plan(size: usize, measure: Measure) -> Plan {
+    Plan {
+        name: String::new(),
+        role: Role::Describe,
+        measure,
+        size,
+        core: None,
+        place: Default::default(),
+        settings: Settings::default(),
+    }
+}
+
+/// Plays one round and gives what the side that takes the time measured.
+pub(crate) fn play(contestant: &Contestant, plan: &Plan, cores: Cores) -> Result<Outcome> {
+    let place = tempfile::Builder::new().prefix("benches").tempdir_in(folder())?;
+    let is_round_trip = matches!(plan.measure, Measure::RoundTrip { .. });
+    let roles = match (contestant.is_pair, is_round_trip) {
+        (true, _) => vec![Role::Both],
+        (false, true) => vec![Role::Client, Role::Server],
+        (false, false) => {
+            let senders = (0..plan.settings.senders).map(Role::Sender);
+            [Role::Receiver].into_iter().chain(senders).collect()
+        }
+    };
+    let count = thread::available_parallelism()?.get();
+    let mut sides = Vec::new();
+    for (role, number) in roles.into_iter().zip(0..) {
+        let core = match cores {
+            Cores::Pinned => Some((number + 1) % count),
+            Cores::Free => None,
+            Cores::One => Some(0),
+        };
+        let place = place.path().to_owned();
+        let plan = Plan { name: contestant.name.to_owned(), role, core, place, ..plan.clone() };
+        sides.push(Side::start(contestant, &plan)?);
+    }
+    for step in Step::ALL {
+        for side in &mut sides {
+            side.say(step)?;
+        }
+        if step != Step::Go {
+            for side in &mut sides {
+                let line = side.line()?;
+                anyhow::ensure!(line == "ok", "expected ok after {step:?}, got {line:?}");
+            }
+        }
+    }
+    Ok(serde_json::from_str(&sides[0].line()?)?)
+}
+
+/// For what the rounds leave: in memory if there is a place for it.
+fn folder() -> std::path::PathBuf {
+    let memory = std::path::Path::new("/dev/shm");
+    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
+}
