@@ -57,10 +57,15 @@ pub trait Receiver {
     fn receive<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<R>;
 }
 
-/// Tries until it succeeds: some pauses, then giving others the core, as whoever
-/// has no better way to wait should.
+/// Tries until it succeeds: some times at once, then with pauses, then giving
+/// others the core, as whoever has no better way to wait should.
 #[inline(always)]
 pub fn spin_until<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    for _ in 0..256 {
+        if let Some(found) = attempt()? {
+            return Ok(found);
+        }
+    }
     loop {
         for _ in 0..100 {
             if let Some(found) = attempt()? {

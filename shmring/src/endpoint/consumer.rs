@@ -40,8 +40,9 @@ pub struct Consumer {
     pub(super) has_deaths: bool,
     /// Some lane has a death that was told and is not committed.
     pub(super) has_told_deaths: bool,
-    /// A lane that held up the end of all when it was looked for last.
-    pub(super) blocker: Cell<u32>,
+    /// A lane that held up the end of all when it was looked for last, and its
+    /// state word then.
+    pub(super) blocker: Cell<(u32, u64)>,
     /// The lane whose lock is asked for next.
     pub(super) next_lock: u32,
     /// Streams that must have ended before the end of all is told.
@@ -86,7 +87,7 @@ impl Consumer {
             attaches: None,
             has_deaths: false,
             has_told_deaths: false,
-            blocker: Cell::new(0),
+            blocker: Cell::new((0, 0)),
             next_lock: 0,
             expected: 1,
             sink: None,
@@ -132,10 +133,10 @@ impl Consumer {
     /// [`ReadError::Lane`]; [`ReadError::Truncated`] with
     /// [`guard_truncation`](super::RegionOptions::guard_truncation);
     /// [`ReadError::Forked`].
-    #[inline]
+    #[inline(always)]
     pub fn try_read(&mut self) -> Result<Read<'_>, ReadError> {
-        match self.next_message() {
-            Some(record) => self.take(&record).map(Read::Message),
+        match self.take_next() {
+            Some(record) => Ok(Read::Message(self.message(&record))),
             None => self.find_and_tell(),
         }
     }
@@ -187,6 +188,7 @@ impl Consumer {
         }
         if self.reader.commit() {
             for &lane in self.reader.freed() {
+                self.lanes[lane as usize].is_name_known = false;
                 self.wake_producer(lane);
             }
         }

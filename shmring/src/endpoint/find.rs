@@ -28,14 +28,40 @@ pub(super) enum End {
 }
 
 impl Consumer {
-    /// The next message, while the last look at the lanes serves. Nothing else
-    /// that a read may find, and no error: most messages go this way, in
-    /// registers. [`find`](Self::find) finds the rest.
+    /// Takes the next message, while the last look at the lanes serves. Nothing
+    /// else that a read may find, and no error: most messages go this way.
+    /// [`find`](Self::find) finds the rest.
     #[inline(always)]
-    pub(crate) fn next_message(&self) -> Option<Record> {
-        match self.reader.peek() {
-            Ok(Some(record)) if record.kind == Kind::Data && !self.seat.is_inherited() => Some(record),
-            _ => None,
+    pub(crate) fn take_next(&mut self) -> Option<Record> {
+        if self.control.is_guarded() || self.seat.is_inherited() {
+            return None;
+        }
+        let record = self.reader.take(&mut self.buffer)?;
+        let pace = &mut self.waiting.pace;
+        (pace.messages, pace.bytes) = (pace.messages + 1, pace.bytes + record.len as u64);
+        Some(record)
+    }
+
+    /// True if one of the lanes that are looked at each time has something, whose
+    /// turn it is then.
+    #[inline(always)]
+    pub(crate) fn glance(&mut self) -> bool {
+        self.reader.glance()
+    }
+
+    /// What was copied to the buffer.
+    #[inline(always)]
+    pub(crate) fn message(&mut self, record: &Record) -> Message<'_> {
+        let lane = &mut self.lanes[record.lane as usize];
+        if !lane.is_name_known {
+            lane.learn_name(self.reader.lane(record.lane).memory());
+        }
+        Message {
+            lane: lane.number,
+            name: lane.name.as_deref(),
+            sequence: record.sequence,
+            flags: Flags::from_bits(record.flags),
+            payload: &self.buffer[..record.len],
         }
     }
 
@@ -210,19 +236,20 @@ impl Consumer {
     /// Whether every lane is at its end, enough streams ended, and no producer
     /// came while that was found out.
     pub(super) fn end(&self) -> Result<End, Broken> {
-        let mut ends = self.reader.ends();
-        if self.stand(self.blocker.get())? == Stand::Busy {
+        if self.is_still_held_up() {
             return Ok(End::HeldUp);
         }
+        let mut ends = self.reader.ends();
         for index in 0..self.reader.lane_count() {
             let stand = self.stand(index)?;
             self.lanes[index as usize].is_ending.set(matches!(stand, Stand::Ended(_)));
             match stand {
                 Stand::Hidden(state) => return Ok(End::Hidden(index, state)),
-                Stand::Busy | Stand::Died(_) => {
-                    self.blocker.set(index);
+                Stand::Busy => {
+                    self.blocker.set((index, state_word(self.reader.lane(index)).unwrap_or(0)));
                     return Ok(End::HeldUp);
                 }
+                Stand::Died(_) => return Ok(End::HeldUp),
                 Stand::Ended(_) => ends = ends.wrapping_add(1),
                 Stand::Quiet => {}
             }
@@ -230,6 +257,19 @@ impl Consumer {
         let attaches = self.control.load_acquire(0, Word::Attaches); // ATTACH
         let is_reached = ends >= self.expected && self.attaches == Some(attaches);
         Ok(if is_reached { End::Reached } else { End::HeldUp })
+    }
+
+    /// True if the lane that held up the end of all last has an open stream still
+    /// in which nothing happened: what most looks that find nothing come to.
+    fn is_still_held_up(&self) -> bool {
+        let (index, word) = self.blocker.get();
+        let cursor = self.reader.lane(index);
+        let is_open = LaneState::decode(word).is_some_and(|state| state.phase == Phase::Open);
+        is_open
+            && cursor.death() != word
+            && self.lanes[index as usize].death.is_none()
+            && !cursor.is_next_there()
+            && cursor.memory().load_acquire(Word::State) == word // STATE
     }
 
     fn stand(&self, index: u32) -> Result<Stand, Broken> {
@@ -283,6 +323,7 @@ impl Consumer {
     /// What was found, with its bytes; steps over it.
     pub(crate) fn tell(&mut self, found: Found) -> Result<Read<'_>, ReadError> {
         Ok(match found {
+            Found::Taken(record) => Read::Message(self.message(&record)),
             Found::Record(record) if record.kind == Kind::Data => Read::Message(self.take(&record)?),
             Found::Record(record) => Read::Gap(self.take_gap(&record)?),
             Found::Died => self.death.as_ref().map_or(Read::Empty, Read::Died),
@@ -292,27 +333,15 @@ impl Consumer {
     }
 
     /// Copies a message out and steps over it.
-    #[inline(always)]
     pub(crate) fn take(&mut self, record: &Record) -> Result<Message<'_>, ReadError> {
         if self.buffer.len() < record.len {
             self.buffer.resize(record.len, 0);
         }
-        let payload = &mut self.buffer[..record.len];
+        self.reader.read(record, &mut self.buffer[..record.len]);
         // Asked after the touches.
-        self.reader.read(record, payload);
-        if self.reader.lane(record.lane).memory().is_cut() {
-            return Err(ReadError::Truncated);
-        }
+        self.check_cut()?;
         self.reader.advance(record);
-        let lane = &mut self.lanes[record.lane as usize];
-        lane.learn_name(self.reader.lane(record.lane).memory());
-        Ok(Message {
-            lane: lane.number,
-            name: lane.name.as_deref(),
-            sequence: record.sequence,
-            flags: Flags::from_bits(record.flags),
-            payload,
-        })
+        Ok(self.message(record))
     }
 
     #[cold]

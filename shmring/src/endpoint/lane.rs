@@ -16,6 +16,9 @@ pub(super) struct Lane {
     pub(super) number: u32,
     /// Once it has one it keeps it.
     pub(super) name: Option<Arc<str>>,
+    /// A message was told since the last commit. So it is not drained, and can
+    /// have got no name since then.
+    pub(super) is_name_known: bool,
     /// Its state word as of a death that is not told yet.
     pub(super) death: Option<u64>,
     /// It was at an end mark when the end of all was looked for last.
@@ -41,18 +44,21 @@ pub(super) enum Stand {
 
 impl Lane {
     pub(super) fn new(number: u32, memory: &Mapping) -> Lane {
-        let mut lane = Lane { number, name: None, death: None, is_ending: Cell::default() };
+        let mut lane =
+            Lane { number, name: None, is_name_known: false, death: None, is_ending: Cell::default() };
         lane.learn_name(memory);
+        lane.is_name_known = false;
         lane
     }
 
     /// Looks whether it got a name. It gets one only while it is drained, so
     /// that no message before carries it.
-    #[inline]
+    #[cold]
     pub(super) fn learn_name(&mut self, memory: &Mapping) {
         if self.name.is_none() && memory.load_acquire(Word::Named) == 1 {
             self.name = name_in(memory);
         }
+        self.is_name_known = true;
     }
 
     /// What the lane's state and its next record say; `index` is its number in

@@ -37,5 +37,5 @@ pub use crate::os::advice::Advice;
 pub use crate::os::huge::HugePages;
 pub use crate::os::lack::Lack;
 
-pub(crate) use options::Waiting;
+pub(crate) use options::{Pace, Waiting};
 pub(crate) use read::Found;

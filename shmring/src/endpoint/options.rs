@@ -157,6 +157,21 @@ pub(crate) struct Waiting {
     pub(crate) next_check: Option<Instant>,
     /// Reads since, modulo 256: whoever never waits looks at the clock at times.
     pub(crate) reads: u8,
+    pub(crate) pace: Pace,
+}
+
+/// How a consumer that is faster than its producer keeps off the line that the
+/// producer is writing: see `wait/pace.rs`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pace {
+    /// How long it keeps off when it finds the ring empty.
+    pub(crate) pauses: u32,
+    /// So many times more it does not try whether that pays.
+    pub(crate) rest: u32,
+    /// What was read since it found the ring empty last.
+    pub(crate) messages: u64,
+    /// Their payload bytes.
+    pub(crate) bytes: u64,
 }
 
 impl Waiting {

@@ -155,13 +155,23 @@ impl Producer {
     }
 
     /// [`try_send`](Self::try_send) with flags.
-    #[inline]
+    #[inline(always)]
     pub fn try_send_with(&mut self, payload: &[u8], flags: Flags) -> Result<(), SendError> {
-        self.forget_staged();
+        if self.seat.is_inherited() || !self.writer.send(flags.0, payload) {
+            return self.send_step_by_step(payload, flags);
+        }
+        self.wake_consumer();
+        self.check_cut()
+    }
+
+    #[inline(never)]
+    fn send_step_by_step(&mut self, payload: &[u8], flags: Flags) -> Result<(), SendError> {
+        self.writer.abort();
         self.claim(payload.len())?;
         self.writer.write(0, payload);
         self.writer.stage(flags.0, payload.len());
-        self.publish();
+        self.writer.publish();
+        self.wake_consumer();
         self.check_cut()
     }
 
@@ -172,7 +182,7 @@ impl Producer {
     /// # Errors
     /// As [`try_send`](Self::try_send).
     pub fn try_reserve(&mut self, max_len: usize) -> Result<Grant<'_>, SendError> {
-        self.forget_staged();
+        self.writer.abort();
         self.claim(max_len)?;
         Ok(Grant { producer: self, max_len, len: 0 })
     }
@@ -180,7 +190,7 @@ impl Producer {
     /// Starts a batch: messages that become visible together, at one instant.
     /// Dropping it unpublished leaves no trace.
     pub fn batch(&mut self) -> Batch<'_> {
-        self.forget_staged();
+        self.writer.abort();
         Batch { producer: self }
     }
 
@@ -202,7 +212,7 @@ impl Producer {
     /// [`SendError::Damaged`], [`SendError::Truncated`], [`SendError::Forked`].
     pub fn drop_message(&mut self, cause: Cause) -> Result<(), SendError> {
         self.check_usable()?;
-        self.forget_staged();
+        self.writer.abort();
         self.writer.drop_message(cause);
         self.check_cut()
     }
@@ -246,8 +256,17 @@ impl Producer {
         self.corrupt.map_or(Ok(()), |what| Err(Damage { lane: self.lane, what }.into()))
     }
 
-    #[inline]
+    /// Finds room for a message, and does what is due before it.
+    #[inline(always)]
     pub(crate) fn claim(&mut self, len: usize) -> Result<(), SendError> {
+        match self.writer.has_room(len) && !self.seat.is_inherited() {
+            true => Ok(()),
+            false => self.claim_anew(len),
+        }
+    }
+
+    #[inline(never)]
+    fn claim_anew(&mut self, len: usize) -> Result<(), SendError> {
         self.check_usable()?;
         if self.writer.pending_gap() > 0 {
             self.publish_gap(len)?;
@@ -312,17 +331,9 @@ impl Producer {
         self.wake_consumer();
     }
 
-    #[inline]
+    #[inline(always)]
     fn wake_consumer(&self) {
         sleep::wake(self.memory().sleep_word(SleepWord::Consumer), || true);
-    }
-
-    /// A batch whose drop was forgotten must not appear with what comes next.
-    #[inline]
-    fn forget_staged(&mut self) {
-        if self.has_staged() {
-            self.writer.abort();
-        }
     }
 
     #[inline]
@@ -344,6 +355,12 @@ impl Producer {
         let memory = self.memory();
         let wanted = len.map_or_else(|| memory.load(Word::Head), |len| self.writer.head_wanted(len));
         memory.store_release(Word::WantedHead, wanted); // WANT
+    }
+
+    /// True if the consumer has freed something since it was looked at last.
+    #[inline(always)]
+    pub(crate) fn glance(&self) -> bool {
+        self.writer.is_freed()
     }
 
     /// Sleeps until there is room for `len` bytes, woken, or `at_most`.

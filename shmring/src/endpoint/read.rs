@@ -93,9 +93,12 @@ pub enum Read<'a> {
     Empty,
 }
 
-/// What is there, without its bytes.
+/// What is there.
 #[derive(Debug)]
 pub(crate) enum Found {
+    /// A message, which is in the consumer's buffer.
+    Taken(Record),
+    /// Without its bytes.
     Record(Record),
     /// The consumer has it.
     Died,

@@ -83,6 +83,21 @@ pub fn decode(word: u64) -> Option<Head> {
     (flags & !KNOWN_FLAGS == 0).then_some(Head { kind, flags, len, sequence_low: word >> SEQUENCE_SHIFT })
 }
 
+/// True if a word is that of the next message, whose sequence is `sequence`.
+/// What else it may be, [`decode`] finds out.
+#[inline(always)]
+pub fn is_message(word: u64, sequence: u64) -> bool {
+    let rest = word >> KIND_SHIFT & !((KNOWN_FLAGS as u64) << (FLAGS_SHIFT - KIND_SHIFT));
+    let is_next = rest == (sequence & SEQUENCE_MASK) << (SEQUENCE_SHIFT - KIND_SHIFT);
+    is_next && word as u32 != 0
+}
+
+/// The flags and the payload length of a word that [`is_message`].
+#[inline(always)]
+pub fn message(word: u64) -> (u8, u32) {
+    ((word >> FLAGS_SHIFT) as u8 & KNOWN_FLAGS, (word as u32).wrapping_sub(1))
+}
+
 /// True if `sequence` may be the one whose low bits are `low`.
 #[inline(always)]
 pub fn carries(low: u64, sequence: u64) -> bool {
@@ -110,6 +125,9 @@ mod tests {
                         assert_eq!((head.kind, head.flags, head.len), (kind, flags, len));
                         assert!(carries(head.sequence_low, sequence));
                         assert!(!carries(head.sequence_low, sequence.wrapping_add(1)));
+                        assert_eq!(is_message(word, sequence), kind == Kind::Data);
+                        assert!(!is_message(word, sequence.wrapping_add(1)));
+                        assert_eq!(message(word), (flags, len));
                     }
                 }
             }
@@ -123,6 +141,8 @@ mod tests {
             assert_eq!(decode(1 | kind << KIND_SHIFT), None, "kind {kind}");
         }
         assert_eq!(decode(1 | 0b1000 << FLAGS_SHIFT), None, "the reserved flag");
+        assert!(!is_message(1 | 0b1000 << FLAGS_SHIFT, 0), "the reserved flag");
+        assert!(!is_message(0, 0) && !is_message(0b1 << FLAGS_SHIFT, 0), "no length");
         assert_eq!(decode(2 | 1 << KIND_SHIFT), None, "an end mark with a payload");
         assert_eq!(decode(1 | 2 << KIND_SHIFT), None, "a gap without a number");
     }

@@ -1,16 +1,15 @@
 //! Copies to and from memory that another process may be changing.
 //!
-//! A plain `memcpy` on such memory is undefined behaviour. Whole words move as
-//! relaxed atomics; longer stretches by an instruction that the compiler takes
-//! for a black box: whatever the other side does, the result is a mixture of
-//! bytes. Miri and other processors use the words throughout.
+//! A plain `memcpy` on such memory is undefined behaviour. On x86-64 the bytes
+//! move by instructions that the compiler takes for a black box: whatever the
+//! other side does, the result is a mixture of bytes. Miri and other processors
+//! move relaxed atomics.
+//!
+//! Of a stretch that is no whole number of pieces the last piece overlaps the
+//! one before: no loop over single bytes, and few stores. Stores are what a
+//! producer is short of: those to a line that the consumer has just read wait in
+//! the store buffer, in order.
 #![allow(unsafe_code)]
-
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
-
-/// From here on one string instruction beats a loop over words.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-const STRING_FROM: usize = 256;
 
 /// Copies `len` private bytes into shared memory.
 ///
@@ -18,103 +17,244 @@ const STRING_FROM: usize = 256;
 /// * `shared` is valid for `len` bytes that are accessed only atomically or
 ///   through this module.
 /// * `private` is valid for reads of `len` bytes that nobody changes.
-#[inline]
-pub(super) unsafe fn copy_in(shared: *mut u8, private: *const u8, len: usize) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if len >= STRING_FROM {
-        // SAFETY: the ranges are valid by this function's contract and lie in
-        // different objects; the direction flag is clear by the ABI.
-        unsafe { copy_string(shared, private, len) };
-        return;
-    }
-    let (lead, words) = split(shared, len);
-    for i in (0..lead).chain(lead + words * 8..len) {
-        // SAFETY: byte i lies inside both ranges.
-        unsafe { AtomicU8::from_ptr(shared.add(i)).store(*private.add(i), Relaxed) };
-    }
-    for i in 0..words {
-        // SAFETY: word i lies inside both ranges; `split` aligned it in `shared`.
-        unsafe {
-            let word = private.add(lead).cast::<u64>().add(i).read_unaligned();
-            AtomicU64::from_ptr(shared.add(lead).cast::<u64>().add(i)).store(word, Relaxed);
-        }
-    }
-}
-
-/// How many bytes lie before the first aligned word, and how many whole words
-/// follow.
 #[inline(always)]
-fn split(shared: *mut u8, len: usize) -> (usize, usize) {
-    let lead = (shared.addr().wrapping_neg() & 7).min(len);
-    (lead, (len - lead) / 8)
+pub(super) unsafe fn copy_in(shared: *mut u8, private: *const u8, len: usize) {
+    // SAFETY: the ranges are valid by this function's contract and lie in
+    // different objects.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    unsafe {
+        pieces::copy(shared, private, len)
+    };
+    // SAFETY: as above.
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    unsafe {
+        words::copy_in(shared, private, len)
+    };
 }
 
 /// Copies `len` shared bytes into private memory.
 ///
 /// # Safety
 /// As [`copy_in`], with `private` valid for writes.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn copy_out(shared: *mut u8, private: *mut u8, len: usize) {
+    // SAFETY: the ranges are valid by this function's contract and lie in
+    // different objects.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if len >= STRING_FROM {
-        // SAFETY: as in `copy_in`.
-        unsafe { copy_string(private, shared, len) };
-        return;
-    }
-    let (lead, words) = split(shared, len);
-    for i in (0..lead).chain(lead + words * 8..len) {
-        // SAFETY: byte i lies inside both ranges.
-        unsafe { *private.add(i) = AtomicU8::from_ptr(shared.add(i)).load(Relaxed) };
-    }
-    for i in 0..words {
-        // SAFETY: word i lies inside both ranges; `split` aligned it in `shared`.
+    unsafe {
+        pieces::copy(private, shared, len)
+    };
+    // SAFETY: as above.
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    unsafe {
+        words::copy_out(shared, private, len)
+    };
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod pieces {
+    use std::arch::asm;
+
+    /// From here on one string instruction beats a loop over pieces.
+    const STRING_FROM: usize = 2048;
+
+    /// # Safety
+    /// `from` is valid for reads and `to` for writes of `len` bytes; the ranges
+    /// do not overlap.
+    #[inline(always)]
+    pub(super) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
+        // SAFETY: each piece lies inside both ranges, which are as long as its
+        // guard says. None of the instructions touches the stack or what is not
+        // named but memory, and the direction flag is clear by the ABI.
         unsafe {
-            let word = AtomicU64::from_ptr(shared.add(lead).cast::<u64>().add(i)).load(Relaxed);
-            private.add(lead).cast::<u64>().add(i).write_unaligned(word);
+            if len < 16 {
+                if len >= 8 {
+                    eight(to, from);
+                    eight(to.add(len - 8), from.add(len - 8));
+                } else {
+                    (0..len).for_each(|at| one(to.add(at), from.add(at)));
+                }
+            } else if len < 32 {
+                sixteen(to, from);
+                sixteen(to.add(len - 16), from.add(len - 16));
+            } else if len <= 64 {
+                four(to, from, len - 16);
+            } else if len < STRING_FROM {
+                let mut at = 0;
+                while at < len - 64 {
+                    four(to.add(at), from.add(at), 48);
+                    at += 64;
+                }
+                four(to.add(len - 64), from.add(len - 64), 48);
+            } else {
+                asm!(
+                    "rep movsb",
+                    inout("rcx") len => _,
+                    inout("rdi") to => _,
+                    inout("rsi") from => _,
+                    options(nostack, preserves_flags),
+                );
+            }
+        }
+    }
+
+    /// Copies four pieces of 16 bytes: the first two, and the two that end 16
+    /// bytes behind `last`.
+    ///
+    /// # Safety
+    /// As [`copy`] of what these are.
+    #[inline(always)]
+    unsafe fn four(to: *mut u8, from: *const u8, last: usize) {
+        // SAFETY: touches those bytes alone.
+        unsafe {
+            asm!(
+                "movups {a}, [{from}]",
+                "movups {b}, [{from} + 16]",
+                "movups {c}, [{from} + {last} - 16]",
+                "movups {d}, [{from} + {last}]",
+                "movups [{to}], {a}",
+                "movups [{to} + 16], {b}",
+                "movups [{to} + {last} - 16], {c}",
+                "movups [{to} + {last}], {d}",
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                from = in(reg) from,
+                to = in(reg) to,
+                last = in(reg) last,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// # Safety
+    /// As [`copy`] of 16 bytes.
+    #[inline(always)]
+    unsafe fn sixteen(to: *mut u8, from: *const u8) {
+        // SAFETY: touches those bytes alone.
+        unsafe {
+            asm!(
+                "movups {piece}, [{from}]",
+                "movups [{to}], {piece}",
+                piece = out(xmm_reg) _,
+                from = in(reg) from,
+                to = in(reg) to,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// # Safety
+    /// As [`copy`] of 8 bytes.
+    #[inline(always)]
+    unsafe fn eight(to: *mut u8, from: *const u8) {
+        // SAFETY: touches those bytes alone.
+        unsafe {
+            asm!(
+                "mov {piece}, [{from}]",
+                "mov [{to}], {piece}",
+                piece = out(reg) _,
+                from = in(reg) from,
+                to = in(reg) to,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// # Safety
+    /// As [`copy`] of one byte.
+    #[inline(always)]
+    unsafe fn one(to: *mut u8, from: *const u8) {
+        // SAFETY: touches that byte alone.
+        unsafe {
+            asm!(
+                "mov {piece}, [{from}]",
+                "mov [{to}], {piece}",
+                piece = out(reg_byte) _,
+                from = in(reg) from,
+                to = in(reg) to,
+                options(nostack, preserves_flags),
+            );
         }
     }
 }
 
-/// # Safety
-/// `from` is valid for reads and `to` for writes of `len` bytes; the ranges do
-/// not overlap.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-#[inline]
-unsafe fn copy_string(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: touches exactly the two ranges; a memory clobber is the default,
-    // so no other access is moved across it.
-    unsafe {
-        std::arch::asm!(
-            "rep movsb",
-            inout("rcx") len => _,
-            inout("rdi") to => _,
-            inout("rsi") from => _,
-            options(nostack, preserves_flags),
-        );
+#[cfg(any(test, not(target_arch = "x86_64"), miri))]
+mod words {
+    use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+    /// How many bytes lie before the first aligned word, and how many whole words
+    /// follow.
+    fn split(shared: *mut u8, len: usize) -> (usize, usize) {
+        let lead = (shared.addr().wrapping_neg() & 7).min(len);
+        (lead, (len - lead) / 8)
+    }
+
+    /// # Safety
+    /// As [`copy_in`](super::copy_in).
+    pub(super) unsafe fn copy_in(shared: *mut u8, private: *const u8, len: usize) {
+        let (lead, words) = split(shared, len);
+        for i in (0..lead).chain(lead + words * 8..len) {
+            // SAFETY: byte i lies inside both ranges.
+            unsafe { AtomicU8::from_ptr(shared.add(i)).store(*private.add(i), Relaxed) };
+        }
+        for i in 0..words {
+            // SAFETY: word i lies inside both ranges; `split` aligned it in `shared`.
+            unsafe {
+                let word = private.add(lead).cast::<u64>().add(i).read_unaligned();
+                AtomicU64::from_ptr(shared.add(lead).cast::<u64>().add(i)).store(word, Relaxed);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`copy_out`](super::copy_out).
+    pub(super) unsafe fn copy_out(shared: *mut u8, private: *mut u8, len: usize) {
+        let (lead, words) = split(shared, len);
+        for i in (0..lead).chain(lead + words * 8..len) {
+            // SAFETY: byte i lies inside both ranges.
+            unsafe { *private.add(i) = AtomicU8::from_ptr(shared.add(i)).load(Relaxed) };
+        }
+        for i in 0..words {
+            // SAFETY: word i lies inside both ranges; `split` aligned it in `shared`.
+            unsafe {
+                let word = AtomicU64::from_ptr(shared.add(lead).cast::<u64>().add(i)).load(Relaxed);
+                private.add(lead).cast::<u64>().add(i).write_unaligned(word);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{copy_in, copy_out, words};
+
+    type Copy = (unsafe fn(*mut u8, *const u8, usize), unsafe fn(*mut u8, *mut u8, usize));
 
     #[test]
     fn every_length_and_alignment_is_copied_exactly() {
-        let source: Vec<u8> = (0..600).map(|i| i as u8 | 1).collect();
-        for at in 0..9 {
-            for len in (0..300).chain([511, 512, 513]) {
-                let mut shared = vec![0u64; 80];
-                let mut out = vec![0; len];
-                let place = shared.as_mut_ptr().cast::<u8>().wrapping_add(at);
-                // SAFETY: at + len is below the 640 bytes of `shared`, which
-                // no other thread sees; `source` and `out` are long enough.
-                let all = unsafe {
-                    copy_in(place, source.as_ptr().add(3), len);
-                    copy_out(place, out.as_mut_ptr(), len);
-                    std::slice::from_raw_parts(shared.as_ptr().cast::<u8>(), 640)
-                };
-                assert_eq!(out, source[3..3 + len]);
-                assert!(all[..at].iter().chain(&all[at + len..]).all(|&b| b == 0), "{at} {len}");
+        let source: Vec<u8> = (0..2600).map(|i| i as u8 | 1).collect();
+        let ways: [Copy; 2] = [
+            (|a, b, n| unsafe { copy_in(a, b, n) }, |a, b, n| unsafe { copy_out(a, b, n) }),
+            (words::copy_in, words::copy_out),
+        ];
+        for (copy_in, copy_out) in ways {
+            for at in 0..9 {
+                for len in (0..300).chain([511, 512, 513]).chain(2046..2051) {
+                    let mut shared = vec![0u64; 320];
+                    let mut out = vec![0; len];
+                    let place = shared.as_mut_ptr().cast::<u8>().wrapping_add(at);
+                    // SAFETY: at + len is below the 2560 bytes of `shared`, which
+                    // no other thread sees; `source` and `out` are long enough.
+                    let all = unsafe {
+                        copy_in(place, source.as_ptr().add(3), len);
+                        copy_out(place, out.as_mut_ptr(), len);
+                        std::slice::from_raw_parts(shared.as_ptr().cast::<u8>(), 2560)
+                    };
+                    assert_eq!(out, source[3..3 + len]);
+                    assert!(all[..at].iter().chain(&all[at + len..]).all(|&b| b == 0), "{at} {len}");
+                }
             }
         }
     }

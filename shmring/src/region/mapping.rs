@@ -51,7 +51,8 @@ pub struct Mapping {
     region: NonNull<u8>,
     lane: NonNull<u8>,
     data: NonNull<u8>,
-    capacity: u64,
+    /// The capacity, a power of two, less one.
+    mask: u64,
     /// That of `control`'s guard.
     mark: Option<Mark>,
     control: Arc<Control>,
@@ -144,6 +145,12 @@ impl Control {
         self.guard.as_ref().map(Guard::mark)
     }
 
+    /// True if it asks [`is_cut`](Self::is_cut) for a reason.
+    #[inline(always)]
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.options.guard
+    }
+
     /// True if a touch, through this or through a lane's mapping, found that the
     /// file had been truncated; only a guarded one lives to tell. What was read
     /// or written since the last look may have been private zeros. Never false
@@ -229,12 +236,12 @@ impl Mapping {
             region: control.place(control.region_at),
             lane: control.lane(lane),
             data: control.map_ring(file, lane)?,
-            capacity: control.geometry.capacity(),
+            mask: control.geometry.capacity() - 1,
             mark: control.mark(),
             control: control.clone(),
         };
         // What the accesses below rely on.
-        assert!(mapping.capacity.is_power_of_two() && mapping.capacity >= 8);
+        assert!(control.geometry.capacity().is_power_of_two() && mapping.mask >= 7);
         Ok(mapping)
     }
 
@@ -258,7 +265,7 @@ impl Mapping {
     /// The header word at a position: whole words only, in the first alias.
     #[inline(always)]
     fn header_word(&self, position: u64) -> &AtomicU64 {
-        let at = position & (self.capacity - 1) & !7;
+        let at = position & self.mask & !7;
         // SAFETY: `at` is a multiple of 8 below the capacity, a power of two of
         // at least 8, so the word lies inside the first alias, which is
         // page-aligned. Payload bytes there are accessed through `copy` only.
@@ -266,11 +273,11 @@ impl Mapping {
     }
 
     /// Where `len` payload bytes at a position are: they may run into the
-    /// second alias. Panics if they are more than the ring has.
+    /// second alias. Panics if they are as many as the ring has.
     #[inline(always)]
     fn payload(&self, position: u64, len: usize) -> *mut u8 {
-        assert!(len as u64 <= self.capacity);
-        let at = position & (self.capacity - 1);
+        assert!(len as u64 <= self.mask);
+        let at = position & self.mask;
         // SAFETY: at < capacity and len <= capacity, so [at, at + len) lies
         // inside the two aliases.
         unsafe { self.data.as_ptr().add(at as usize) }

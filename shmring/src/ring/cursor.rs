@@ -84,33 +84,87 @@ impl<M: Memory> Cursor<M> {
         Ok(())
     }
 
+    /// The header word of the next record; 0: there is none.
+    #[inline(always)]
+    fn next_header(&self) -> u64 {
+        self.memory.header_acquire(self.position) // PUBLISH
+    }
+
+    /// True if there is a next record. Whoever wants to see what it is loads its
+    /// header again.
+    #[inline(always)]
+    pub fn is_next_there(&self) -> bool {
+        !self.is_aside && self.memory.header(self.position) != 0
+    }
+
     /// The next record, if there is one. Everything about it is checked.
     #[inline(always)]
     pub(super) fn peek(&self, lane: u32) -> Result<Option<Record>, Corrupt> {
-        let position = self.position;
-        let word = self.memory.header_acquire(position); // PUBLISH
-        if word == 0 {
-            return Ok(None);
+        match self.next_header() {
+            0 => Ok(None),
+            word if self.is_message(word) => Ok(Some(self.message(lane, word))),
+            word => self.no_message(lane, word).map(Some),
         }
+    }
+
+    /// Copies the next record to `buffer` and steps over it, if it is a message
+    /// and fits there; else nothing is done, and [`peek`](Self::peek) finds out
+    /// what is there.
+    #[inline(always)]
+    pub(super) fn take(&mut self, lane: u32, buffer: &mut [u8]) -> Option<Record> {
+        let word = self.next_header();
+        if !self.is_message(word) {
+            return None;
+        }
+        let message = self.message(lane, word);
+        if message.len > buffer.len() {
+            return None;
+        }
+        let after = self.after(&message);
+        self.read(&message, &mut buffer[..message.len]);
+        self.position = after;
+        self.sequence = self.sequence.wrapping_add(1);
+        Some(message)
+    }
+
+    /// True if a word is that of the next message, and nothing is wrong with it.
+    #[inline(always)]
+    fn is_message(&self, word: u64) -> bool {
+        record::is_message(word, self.sequence) && self.fits(record::message(word).1)
+    }
+
+    /// What a word says for which that is true.
+    #[inline(always)]
+    fn message(&self, lane: u32, word: u64) -> Record {
+        let (flags, len) = record::message(word);
+        let (sequence, position) = (self.sequence, self.position);
+        Record { lane, kind: Kind::Data, flags, len: len as usize, sequence, position }
+    }
+
+    /// True if a record with that payload length lies within what was committed
+    /// last and a ring behind it.
+    #[inline(always)]
+    fn fits(&self, len: u32) -> bool {
+        let after = self.position.wrapping_add(self.shape.record_size(len as u64));
+        after.wrapping_sub(self.head) <= self.shape.max_used()
+    }
+
+    /// What a word is that is not that of the next message.
+    #[cold]
+    fn no_message(&self, lane: u32, word: u64) -> Result<Record, Corrupt> {
+        let position = self.position;
         let corrupt = |fault| Err(Corrupt { fault, position, value: word });
         let Some(head) = record::decode(word) else {
             return corrupt(Fault::Header);
         };
-        let after = position.wrapping_add(self.shape.record_size(head.len as u64));
-        if after.wrapping_sub(self.head) > self.shape.max_used() {
+        if !self.fits(head.len) {
             return corrupt(Fault::Length);
         }
         if !record::carries(head.sequence_low, self.sequence) {
             return corrupt(Fault::Sequence);
         }
-        Ok(Some(Record {
-            lane,
-            kind: head.kind,
-            flags: head.flags,
-            len: head.len as usize,
-            sequence: self.sequence,
-            position,
-        }))
+        let len = head.len as usize;
+        Ok(Record { lane, kind: head.kind, flags: head.flags, len, sequence: self.sequence, position })
     }
 
     /// True if there is anything behind `record`.
@@ -126,13 +180,13 @@ impl<M: Memory> Cursor<M> {
         self.memory.load(Word::CheckTail(slot)) == self.after(record)
     }
 
-    #[inline]
+    #[inline(always)]
     fn after(&self, record: &Record) -> u64 {
         record.position.wrapping_add(self.shape.record_size(record.len as u64))
     }
 
     /// Copies the payload of `record` to `bytes`, which is as long as it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(&self, record: &Record, bytes: &mut [u8]) {
         debug_assert_eq!(bytes.len(), record.len);
         self.memory.read(record.position.wrapping_add(self.shape.before_payload()), bytes);
@@ -149,8 +203,17 @@ impl<M: Memory> Cursor<M> {
         self.memory.header(record.position.wrapping_add(HEADER_BYTES))
     }
 
+    /// The next commit writes it: notes that in `touched`, once.
+    #[inline(always)]
+    pub(super) fn touch(&mut self, lane: u32, touched: &mut Vec<u32>) {
+        if !self.is_touched {
+            self.is_touched = true;
+            touched.push(lane);
+        }
+    }
+
     /// Steps over `record`, which takes `sequences` of them.
-    #[inline]
+    #[inline(always)]
     pub(super) fn advance(&mut self, record: &Record, sequences: u64) {
         self.position = self.after(record);
         self.sequence = record.sequence.wrapping_add(sequences);

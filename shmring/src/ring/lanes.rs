@@ -66,11 +66,18 @@ impl<M: Memory> Lanes<M> {
     #[inline(always)]
     pub(super) fn touch(&mut self, lane: u32) -> &mut Cursor<M> {
         let cursor = &mut self.cursors[lane as usize];
-        if !cursor.is_touched {
-            cursor.is_touched = true;
-            self.touched.push(lane);
-        }
+        cursor.touch(lane, &mut self.touched);
         cursor
+    }
+
+    /// Copies the next message of the lane to `buffer` and steps over it, if it
+    /// is there, and fits there; else nothing is done.
+    #[inline(always)]
+    pub(super) fn take(&mut self, lane: u32, buffer: &mut [u8]) -> Option<Record> {
+        let cursor = self.cursors.get_mut(lane as usize)?;
+        let message = cursor.take(lane, buffer)?;
+        cursor.touch(lane, &mut self.touched);
+        Some(message)
     }
 
     #[inline]

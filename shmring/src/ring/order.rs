@@ -36,7 +36,7 @@ const PATIENCE: u32 = 1000;
 pub(super) struct Fair {
     /// The lane whose turn it is.
     lane: u32,
-    /// Records that it may still give.
+    /// Records that may be taken before the lanes are looked at again.
     left: u32,
     /// The first is looked at next.
     hot: VecDeque<u32>,
@@ -63,6 +63,21 @@ impl Fair {
         (self.left > 0).then_some(self.lane)
     }
 
+    /// Gives what is left of the turn to the next lane that has something, of
+    /// those that are looked at each time; false if none has.
+    #[inline(always)]
+    pub(super) fn glance<M: Memory>(&mut self, lanes: &Lanes<M>) -> bool {
+        let Some(at) = self.hot.iter().position(|&lane| lanes.get(lane).is_next_there()) else {
+            return false;
+        };
+        self.lane = self.hot[at];
+        self.misses[self.lane as usize] = Some(0);
+        if self.hot.len() > 1 {
+            self.hot.rotate_left(at + 1);
+        }
+        true
+    }
+
     #[inline(always)]
     pub(super) fn taken(&mut self) {
         self.left = self.left.saturating_sub(1);
@@ -79,7 +94,7 @@ impl Fair {
         lanes: &mut Lanes<M>,
         all: bool,
     ) -> Result<Option<Record>, Broken> {
-        self.left = 0;
+        self.left = TURN;
         if self.hot.len() as u32 == lanes.len() {
             return self.look_at_hot(lanes);
         }
@@ -118,7 +133,7 @@ impl Fair {
             let misses = &mut self.misses[lane as usize];
             if found.is_some() {
                 *misses = Some(0);
-                (self.lane, self.left) = (lane, TURN);
+                self.lane = lane;
                 return Ok(found);
             }
             *misses = misses.map(|count| count + 1).filter(|&count| count < PATIENCE);

@@ -103,6 +103,27 @@ impl<M: Memory> Reader<M> {
         }
     }
 
+    /// Copies the next message to `buffer` and steps over it, as long as the last
+    /// look at the lanes serves, and if it fits there. `None`, and nothing is
+    /// done: go step by step.
+    #[inline(always)]
+    pub fn take(&mut self, buffer: &mut [u8]) -> Option<Record> {
+        let Turns::Fair(fair) = &mut self.turns else { return None };
+        let message = self.lanes.take(fair.lane()?, buffer)?;
+        fair.taken();
+        Some(message)
+    }
+
+    /// True if one of the lanes that [`scan`](Reader::scan) looks at each time has
+    /// something, a message or not. In fair order it is its turn then.
+    #[inline(always)]
+    pub fn glance(&mut self) -> bool {
+        match &mut self.turns {
+            Turns::Fair(fair) => fair.glance(&self.lanes),
+            Turns::Total(_) => self.lanes.cursors.iter().any(Cursor::is_next_there),
+        }
+    }
+
     /// Starts a look at the lanes. Those that came into use are to be added
     /// after this and before [`scan`](Reader::scan).
     #[inline]

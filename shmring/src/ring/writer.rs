@@ -19,20 +19,31 @@ pub struct Writer<M> {
     unterminated: u64,
     /// Dropped messages that published gaps tell of.
     gaps: u64,
+    /// Dropped messages that no gap tells of yet.
+    untold: u64,
     /// Messages ever dropped, by cause.
     dropped: [u64; Cause::ALL.len()],
-    /// Staged up to here; `tail` when nothing is staged.
-    next: u64,
-    staged_messages: u64,
-    staged_bytes: u64,
-    staged_unterminated: u64,
-    staged_gap: u64,
-    /// The header that will publish all that is staged.
+    /// Records behind `tail`, complete and not visible.
+    staged: Staged,
+    /// The header that will publish them.
     first_header: u64,
     /// The last head seen; the true one is at or after it.
     head: u64,
     check_tail: u64,
     generation: u64,
+    /// Bytes that records may take behind what is staged before anything else is due:
+    /// a look at the head, a check point, a gap. Most messages ask only this.
+    room: u64,
+}
+
+/// What is staged adds to the lane when it is published.
+#[derive(Debug, Clone, Copy, Default)]
+struct Staged {
+    /// Bytes of the ring; 0: nothing is staged.
+    size: u64,
+    messages: u64,
+    bytes: u64,
+    unterminated: u64,
 }
 
 /// Why there is no room.
@@ -75,15 +86,13 @@ impl<M: Memory> Writer<M> {
             unterminated: memory.load(Word::CheckUnterminated(slot)),
             gaps: memory.load(Word::CheckGaps(slot)),
             dropped: Cause::ALL.map(|cause| memory.load(Word::CheckDropped(slot, cause))),
-            next: check_tail,
-            staged_messages: 0,
-            staged_bytes: 0,
-            staged_unterminated: 0,
-            staged_gap: 0,
+            staged: Staged::default(),
+            untold: 0,
             first_header: 0,
             head: 0,
             check_tail,
             generation,
+            room: 0,
             memory,
         };
         writer.walk_to_end()?;
@@ -93,7 +102,8 @@ impl<M: Memory> Writer<M> {
             return Err(Corrupt { fault: Fault::Head, position: writer.tail, value: head });
         }
         writer.head = head;
-        writer.next = writer.tail;
+        let dropped = writer.dropped.iter().fold(0u64, |sum, &count| sum.wrapping_add(count));
+        writer.untold = dropped.wrapping_sub(writer.gaps);
         writer.check_point();
         writer.store_hints();
         Ok(writer)
@@ -137,9 +147,44 @@ impl<M: Memory> Writer<M> {
         }
     }
 
+    /// Sends a message at once: all the steps below for one message alone, where
+    /// none of them has anything else to do. False, and nothing is done, if one
+    /// has, or if something is staged.
+    #[inline(always)]
+    pub fn send(&mut self, flags: u8, payload: &[u8]) -> bool {
+        let (at, len) = (self.tail, payload.len());
+        let size = self.shape.record_size(len as u64);
+        if size > self.room || self.staged.size > 0 || self.shape.prefix > 0 {
+            return false;
+        }
+        let header = record::encode(Kind::Data, flags, len as u32, self.sequence);
+        let after = at.wrapping_add(size);
+        self.memory.write(at.wrapping_add(HEADER_BYTES), payload);
+        self.show(at, after, header);
+        self.room -= size;
+        self.tail = after;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(len as u64);
+        self.unterminated = self.unterminated.wrapping_add(unterminated(flags));
+        self.store_hints();
+        true
+    }
+
+    /// True if there is room for a message of `len` bytes, and nothing else is
+    /// due before it.
+    #[inline(always)]
+    pub fn has_room(&self, len: usize) -> bool {
+        self.shape.record_size(len as u64) <= self.room
+    }
+
     /// Finds room for a message of `len` bytes behind what is staged.
     #[inline]
     pub fn claim(&mut self, len: usize) -> Result<(), Claim> {
+        if self.has_room(len) { Ok(()) } else { self.claim_anew(len) }
+    }
+
+    #[inline(never)]
+    fn claim_anew(&mut self, len: usize) -> Result<(), Claim> {
         let len = len as u64;
         if len > self.shape.max_len() {
             return Err(Claim::TooLarge);
@@ -147,10 +192,10 @@ impl<M: Memory> Writer<M> {
         self.make_room(self.shape.record_size(len) + self.shape.reserve())
     }
 
-    /// Finds room for `size` bytes of records behind `next`, and a zero word.
-    #[inline]
+    /// Finds room for `size` bytes of records behind what is staged, and a zero
+    /// word.
     fn make_room(&mut self, size: u64) -> Result<(), Claim> {
-        let after = self.next.wrapping_add(size + HEADER_BYTES);
+        let after = self.next().wrapping_add(size + HEADER_BYTES);
         if after.wrapping_sub(self.head) > self.shape.capacity {
             self.refresh_head().map_err(Claim::Corrupt)?;
             if after.wrapping_sub(self.head) > self.shape.capacity {
@@ -165,62 +210,93 @@ impl<M: Memory> Writer<M> {
         Ok(())
     }
 
-    #[inline(never)]
     fn refresh_head(&mut self) -> Result<(), Corrupt> {
         let head = self.memory.load_acquire(Word::Head); // FREE
         if head.wrapping_sub(self.head) > self.tail.wrapping_sub(self.head) {
+            self.room = 0;
             return Err(Corrupt { fault: Fault::Head, position: self.tail, value: head });
         }
         self.head = head;
+        self.measure_room();
         Ok(())
+    }
+
+    /// True if the consumer has freed something since the last look at the head.
+    #[inline(always)]
+    pub fn is_freed(&self) -> bool {
+        self.memory.load(Word::Head) != self.head
+    }
+
+    /// Finds out how far messages may go before something is due.
+    fn measure_room(&mut self) {
+        let capacity = self.shape.capacity;
+        let after = self.next().wrapping_add(self.shape.reserve() + HEADER_BYTES);
+        let free = capacity.saturating_sub(after.wrapping_sub(self.head));
+        let before_check_point = (capacity / 8).saturating_sub(self.next().wrapping_sub(self.check_tail));
+        self.room = if self.pending_gap() == 0 { free.min(before_check_point) } else { 0 };
     }
 
     /// Writes payload bytes of the claimed message, from `offset` on. The
     /// caller stays within the length that it claimed.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
-        self.memory.write(self.next.wrapping_add(self.shape.before_payload() + offset as u64), bytes);
+        self.memory.write(self.next().wrapping_add(self.shape.before_payload() + offset as u64), bytes);
     }
 
     /// Completes a message of `len` bytes, at most what was claimed; it is
     /// not visible yet.
-    #[inline]
+    #[inline(always)]
     pub fn stage(&mut self, flags: u8, len: usize) {
-        self.stage_record(Kind::Data, flags, len);
-        self.staged_messages += 1;
-        self.staged_bytes += len as u64;
-        self.staged_unterminated += unterminated(flags);
+        self.stage_record(Kind::Data, flags, len, self.sequence.wrapping_add(self.staged.messages));
+        self.staged.messages += 1;
+        self.staged.bytes += len as u64;
+        self.staged.unterminated += unterminated(flags);
     }
 
-    #[inline]
-    fn stage_record(&mut self, kind: Kind, flags: u8, len: usize) {
-        let sequence = self.sequence.wrapping_add(self.staged_messages);
+    #[inline(always)]
+    fn stage_record(&mut self, kind: Kind, flags: u8, len: usize, sequence: u64) {
         let word = record::encode(kind, flags, len as u32, sequence);
-        if self.next == self.tail {
+        if self.staged.size == 0 {
             self.first_header = word;
         } else {
-            self.memory.store_header(self.next, word);
+            self.memory.store_header(self.next(), word);
         }
-        self.next = self.next.wrapping_add(self.shape.record_size(len as u64));
+        let size = self.shape.record_size(len as u64);
+        self.staged.size += size;
+        self.room = self.room.saturating_sub(size);
+    }
+
+    /// Makes the records from `at` to `after` visible, of which `header` is the
+    /// first one's.
+    #[inline(always)]
+    fn show(&self, at: u64, after: u64, header: u64) {
+        self.memory.store_header(after, 0);
+        self.memory.store_header_release(at, header); // PUBLISH
     }
 
     /// Makes all that is staged visible, in one store.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self) {
-        if self.next == self.tail {
-            return;
+        if self.staged.size > 0 {
+            self.publish_staged(0);
         }
+    }
+
+    /// Publishes what is staged, of which a gap is that many sequences.
+    #[inline(always)]
+    fn publish_staged(&mut self, gap: u64) {
         if self.shape.prefix > 0 {
             self.draw_tickets();
         }
-        self.memory.store_header(self.next, 0);
-        self.memory.store_header_release(self.tail, self.first_header); // PUBLISH
-        self.tail = self.next;
-        self.sequence = self.sequence.wrapping_add(self.staged_messages).wrapping_add(self.staged_gap);
-        self.gaps = self.gaps.wrapping_add(self.staged_gap);
-        self.bytes = self.bytes.wrapping_add(self.staged_bytes);
-        self.unterminated = self.unterminated.wrapping_add(self.staged_unterminated);
-        self.forget_staged();
+        let after = self.next();
+        self.show(self.tail, after, self.first_header);
+        self.tail = after;
+        self.sequence = self.sequence.wrapping_add(self.staged.messages).wrapping_add(gap);
+        self.gaps = self.gaps.wrapping_add(gap);
+        self.untold = self.untold.wrapping_sub(gap);
+        self.bytes = self.bytes.wrapping_add(self.staged.bytes);
+        self.unterminated = self.unterminated.wrapping_add(self.staged.unterminated);
+        self.staged = Staged::default();
         self.store_hints();
         if self.tail.wrapping_sub(self.check_tail) >= self.shape.capacity / 8 {
             self.check_point();
@@ -230,8 +306,9 @@ impl<M: Memory> Writer<M> {
     /// Gives each staged message its ticket. Only now: with a ticket drawn
     /// earlier, a message that was published meanwhile, and known to be, could
     /// come after this one.
+    #[inline(never)]
     fn draw_tickets(&mut self) {
-        let count = self.staged_messages;
+        let count = self.staged.messages;
         if count == 0 {
             return;
         }
@@ -242,7 +319,7 @@ impl<M: Memory> Writer<M> {
             self.memory.store_header(at.wrapping_add(HEADER_BYTES), ticket);
             let len = record::decode(header).map_or(0, |head| head.len);
             at = at.wrapping_add(self.shape.record_size(len as u64));
-            if at != self.next {
+            if at != self.next() {
                 header = self.memory.header(at);
             }
         }
@@ -254,6 +331,7 @@ impl<M: Memory> Writer<M> {
         self.publish();
         let count = &mut self.dropped[cause as usize];
         *count = count.wrapping_add(1);
+        self.untold = self.untold.wrapping_add(1);
         self.check_point();
         self.store_hints();
     }
@@ -287,30 +365,31 @@ impl<M: Memory> Writer<M> {
     }
 
     fn put_gap(&mut self) {
-        self.staged_gap = self.pending_gap();
-        self.write(0, &self.staged_gap.to_le_bytes());
-        self.stage_record(Kind::Gap, 0, GAP_BYTES as usize);
-        self.publish();
+        let gap = self.pending_gap();
+        self.write(0, &gap.to_le_bytes());
+        self.stage_record(Kind::Gap, 0, GAP_BYTES as usize, self.sequence);
+        self.publish_staged(gap);
+        self.measure_room();
     }
 
     /// Messages that were dropped and that no gap tells of yet.
-    #[inline]
+    #[inline(always)]
     pub fn pending_gap(&self) -> u64 {
-        self.dropped.iter().fold(0u64, |sum, &count| sum.wrapping_add(count)).wrapping_sub(self.gaps)
+        self.untold
     }
 
     /// Forgets what is staged and not published.
+    #[inline(always)]
     pub fn abort(&mut self) {
-        self.next = self.tail;
-        self.forget_staged();
+        if self.staged.size > 0 {
+            self.abort_staged();
+        }
     }
 
-    #[inline]
-    fn forget_staged(&mut self) {
-        self.staged_messages = 0;
-        self.staged_bytes = 0;
-        self.staged_unterminated = 0;
-        self.staged_gap = 0;
+    #[cold]
+    fn abort_staged(&mut self) {
+        self.staged = Staged::default();
+        self.measure_room();
     }
 
     /// Publishes what is staged, a gap if one is due, then an end mark. Never
@@ -328,14 +407,15 @@ impl<M: Memory> Writer<M> {
         }
         self.check_point();
         if room(self.make_room(self.shape.record_size(0)))? {
-            self.stage_record(Kind::End, 0, 0);
-            self.publish();
+            self.stage_record(Kind::End, 0, 0, self.sequence);
+            self.publish_staged(0);
         }
         Ok(())
     }
 
     /// Writes down where the tail is, for the next owner: one of two slots,
     /// then the generation that makes it valid.
+    #[inline(never)]
     pub fn check_point(&mut self) {
         let generation = self.generation.wrapping_add(1);
         let slot = Slot::of(generation);
@@ -352,9 +432,10 @@ impl<M: Memory> Writer<M> {
         self.memory.keep_program_order();
         self.generation = generation;
         self.check_tail = self.tail;
+        self.measure_room();
     }
 
-    #[inline]
+    #[inline(always)]
     fn store_hints(&self) {
         self.memory.store(Word::TailHint, self.tail);
         self.memory.store(Word::SequenceHint, self.sequence());
@@ -372,15 +453,23 @@ impl<M: Memory> Writer<M> {
     pub fn head_needed(&self, len: usize) -> u64 {
         let size =
             self.gap_beside(len) + self.shape.record_size(len as u64) + self.shape.reserve() + HEADER_BYTES;
-        self.next.wrapping_add(size).wrapping_sub(self.shape.capacity)
+        self.next().wrapping_add(size).wrapping_sub(self.shape.capacity)
+    }
+
+    /// The position behind what is staged.
+    #[inline(always)]
+    fn next(&self) -> u64 {
+        self.tail.wrapping_add(self.staged.size)
     }
 
     /// Messages staged and not published.
+    #[inline(always)]
     pub fn staged(&self) -> u64 {
-        self.staged_messages
+        self.staged.messages
     }
 
     /// The sequence that the next message takes, dropped or published.
+    #[inline(always)]
     pub fn sequence(&self) -> u64 {
         self.sequence.wrapping_add(self.pending_gap())
     }

@@ -19,6 +19,10 @@ impl Blocked for ForRoom<'_> {
         }
     }
 
+    fn glance(&mut self) -> bool {
+        self.producer.glance()
+    }
+
     fn doze(&mut self, at_most: Duration) {
         self.producer.doze(self.len, at_most);
     }
