@@ -1,7 +1,10 @@
 //! Our ring beside its peers and the floors of the machine: see `--help`.
 
 mod contestant;
+#[cfg(test)]
+mod exchange;
 mod floors;
+mod kernel;
 mod ours;
 mod report;
 mod round;

@@ -14,7 +14,7 @@ mod serve;
 mod sides;
 mod transport;
 
-pub use message::{Check, Source};
+pub use message::{Check, Source, buffer};
 pub use plan::{Measure, Outcome, Percentiles, Plan, Role, Settings, Step};
 pub use serve::{main, pin, serve, serve_pair};
 pub use transport::{Pair, Receiver, Sender, Transport, spin_until};
