@@ -269,7 +269,7 @@ impl Consumer {
             && cursor.death() != word
             && self.lanes[index as usize].death.is_none()
             && !cursor.is_next_there()
-            && cursor.memory().load_acquire(Word::State) == word // STATE
+            && cursor.memory().load(Word::State) == word
     }
 
     fn stand(&self, index: u32) -> Result<Stand, Broken> {

@@ -36,8 +36,11 @@ const PATIENCE: u32 = 1000;
 pub(super) struct Fair {
     /// The lane whose turn it is.
     lane: u32,
-    /// Records that may be taken before the lanes are looked at again.
+    /// Records that may be taken before all are looked at again.
     left: u32,
+    /// The last look found nothing: the next lane that has something may give so
+    /// many without another one.
+    next_turn: u32,
     /// The first is looked at next.
     hot: VecDeque<u32>,
     /// The cold lane to be looked at next.
@@ -49,7 +52,7 @@ pub(super) struct Fair {
 impl Fair {
     pub(super) fn new(most: usize) -> Fair {
         let hot = VecDeque::with_capacity(most);
-        Fair { lane: 0, left: 0, hot, next_cold: 0, misses: Vec::with_capacity(most) }
+        Fair { lane: 0, left: 0, next_turn: 0, hot, next_cold: 0, misses: Vec::with_capacity(most) }
     }
 
     pub(super) fn add(&mut self, lane: u32) {
@@ -64,13 +67,15 @@ impl Fair {
     }
 
     /// Gives what is left of the turn to the next lane that has something, of
-    /// those that are looked at each time; false if none has.
+    /// those that are looked at each time; false if none has. Where nothing is
+    /// left of it, [`scan`](Self::scan) comes first.
     #[inline(always)]
     pub(super) fn glance<M: Memory>(&mut self, lanes: &Lanes<M>) -> bool {
         let Some(at) = self.hot.iter().position(|&lane| lanes.get(lane).is_next_there()) else {
             return false;
         };
         self.lane = self.hot[at];
+        self.left = self.left.max(std::mem::take(&mut self.next_turn));
         self.misses[self.lane as usize] = Some(0);
         if self.hot.len() > 1 {
             self.hot.rotate_left(at + 1);
@@ -84,7 +89,7 @@ impl Fair {
     }
 
     pub(super) fn end_turn(&mut self) {
-        self.left = 0;
+        (self.left, self.next_turn) = (0, 0);
     }
 
     /// The first record of the lane whose turn comes. With `all`, `None` means
@@ -94,7 +99,16 @@ impl Fair {
         lanes: &mut Lanes<M>,
         all: bool,
     ) -> Result<Option<Record>, Broken> {
-        self.left = TURN;
+        self.end_turn();
+        let found = self.look(lanes, all)?;
+        match found {
+            Some(record) => (self.lane, self.left) = (record.lane, TURN),
+            None => self.next_turn = TURN,
+        }
+        Ok(found)
+    }
+
+    fn look<M: Memory>(&mut self, lanes: &mut Lanes<M>, all: bool) -> Result<Option<Record>, Broken> {
         if self.hot.len() as u32 == lanes.len() {
             return self.look_at_hot(lanes);
         }
@@ -133,7 +147,6 @@ impl Fair {
             let misses = &mut self.misses[lane as usize];
             if found.is_some() {
                 *misses = Some(0);
-                self.lane = lane;
                 return Ok(found);
             }
             *misses = misses.map(|count| count + 1).filter(|&count| count < PATIENCE);

@@ -174,7 +174,8 @@ impl<M: Memory> Writer<M> {
     /// due before it.
     #[inline(always)]
     pub fn has_room(&self, len: usize) -> bool {
-        self.shape.record_size(len as u64) <= self.room
+        // The first keeps the second from wrapping.
+        (len as u64) < self.room && self.shape.record_size(len as u64) <= self.room
     }
 
     /// Finds room for a message of `len` bytes behind what is staged.

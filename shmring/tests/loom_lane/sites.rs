@@ -45,7 +45,7 @@ macro_rules! relaxed {
 }
 
 relaxed! {
-    peek_of_a_header: "cursor.rs" "peek" "header_acquire", messages_are_whole, "another payload";
+    peek_of_a_header: "cursor.rs" "next_header" "header_acquire", messages_are_whole, "another payload";
     head_of_a_new_consumer: "cursor.rs" "take_over" "store_release(Word::Head)",
         a_new_consumer_frees_what_the_old_one_read, "Causality violation";
     head_of_a_commit: "cursor.rs" "free" "store_release(Word::Head)",
@@ -70,7 +70,7 @@ relaxed! {
         takeover::unordered_walk, "in the middle of a batch";
     head_for_more_room: "writer.rs" "refresh_head" "load_acquire(Word::Head)",
         only_committed_bytes_are_overwritten, "Causality violation";
-    publish: "writer.rs" "publish" "store_header_release", messages_are_whole, "another payload";
+    publish: "writer.rs" "show" "store_header_release", messages_are_whole, "another payload";
     check_point: "writer.rs" "check_point" "store_release(Word::CheckGeneration)",
         takeover::unordered_check_point, "a torn check point";
 }
