@@ -48,6 +48,7 @@ pub(crate) fn play() -> Result<()> {
     bench_kit::main(|plan| match plan.name.as_str() {
         "ours" => serve::<ours::Ours>(plan),
         "record ring" => serve::<floors::RecordRing>(plan),
+        "memcpy" => serve::<floors::Memcpy>(plan),
         "cache line" => serve::<floors::CacheLine>(plan),
         name => bail!("there is no contestant {name:?} here"),
     })
