@@ -4,9 +4,12 @@
 mod args;
 mod cases;
 mod contestant;
+#[cfg(test)]
+mod exchange;
 mod floors;
 mod json;
 mod machine;
+mod kernel;
 mod ours;
 mod play;
 mod report;

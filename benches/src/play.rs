@@ -152,6 +152,7 @@ impl Player<'_> {
     /// The contestant, and the plan with as many messages as fill a round.
     fn prepare(&self, entry: &Entry) -> Result<(Arc<Contestant>, Plan)> {
         let known = self.roster.find(&entry.name).map_err(anyhow::Error::msg)?;
+        (known.can)(&entry.plan)?;
         let plan = self.calibrate(entry, |plan| (self.round)(&known.contestant, plan, entry.cores))?;
         Ok((known.contestant.clone(), plan))
     }
@@ -281,7 +282,7 @@ mod tests {
     }
 
     fn play(group: &Group, round: &PlayRound) -> Result<CaseResult> {
-        let known = |name, kind| Known { contestant: Arc::new(contestant::built_in(name)), kind };
+        let known = |name, kind| Known::new(contestant::built_in(name), kind);
         let all =
             vec![known("ours", Kind::Ours), known("cache line", Kind::Floor), known("pipe", Kind::Peer)];
         let roster = Roster::new(all, None).unwrap();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use bench_kit::Plan;
 
 use crate::contestant::{self, Contestant};
 use crate::report::Kind;
@@ -19,6 +20,15 @@ pub(crate) struct Roster {
 pub(crate) struct Known {
     pub(crate) contestant: Arc<Contestant>,
     pub(crate) kind: Kind,
+    /// Refuses the plans that are not for it, and says why.
+    pub(crate) can: fn(&Plan) -> Result<()>,
+}
+
+impl Known {
+    /// One that finds out by itself which plans are not for it.
+    pub(crate) fn new(contestant: Contestant, kind: Kind) -> Known {
+        Known { contestant: Arc::new(contestant), kind, can: |_| Ok(()) }
+    }
 }
 
 impl Roster {
@@ -67,13 +77,12 @@ impl Roster {
 
 /// Those that this program has in itself.
 pub(crate) fn built_in() -> Vec<Known> {
-    let known = |name, kind| Known { contestant: Arc::new(contestant::built_in(name)), kind };
-    vec![
-        known("ours", Kind::Ours),
-        known("cache line", Kind::Floor),
-        known("record ring", Kind::Floor),
-        known("memcpy", Kind::Floor),
-    ]
+    let known = |one: &contestant::BuiltIn| Known {
+        contestant: Arc::new(contestant::built_in(one.name)),
+        kind: one.kind,
+        can: one.can,
+    };
+    contestant::BUILT_IN.iter().map(known).collect()
 }
 
 #[cfg(test)]
@@ -81,8 +90,13 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Known> {
-        let known = |name, kind| Known { contestant: Arc::new(contestant::built_in(name)), kind };
-        built_in().into_iter().chain([known("pipe", Kind::Peer), known("rtrb", Kind::Threads)]).collect()
+        let all = [
+            ("ours", Kind::Ours),
+            ("cache line", Kind::Floor),
+            ("pipe", Kind::Peer),
+            ("rtrb", Kind::Threads),
+        ];
+        all.map(|(name, kind)| Known::new(contestant::built_in(name), kind)).into()
     }
 
     fn names(roster: &Roster) -> Vec<&str> {

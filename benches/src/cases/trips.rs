@@ -40,7 +40,7 @@ fn wake_plan(size: usize) -> Plan {
 
 pub(super) fn one_core(roster: &Roster) -> Vec<Group> {
     let all =
-        |plan: &Plan| -> Vec<Entry> { everybody(roster, &["futex wake", "record ring"], plan, Cores::One) };
+        |plan: &Plan| -> Vec<Entry> { everybody(roster, &["record ring"], plan, Cores::One) };
     vec![
         group("one_core", "one way, one core", Figure::Rate, all(&one_way(64))),
         group("one_core", "round trip, one core", Figure::HalfNanos, all(&super::round_trip(64))),
@@ -53,7 +53,7 @@ pub(super) fn floors(_: &Roster) -> Vec<Group> {
         "floors",
         "round trip",
         Figure::HalfNanos,
-        with_floors(&["cache line", "record ring", "futex wake"], &super::round_trip(8), pinned),
+        with_floors(&["cache line", "record ring"], &super::round_trip(8), pinned),
     )];
     let batch = Plan { measure: super::one_way::batches(), ..one_way(8) };
     let numbers = vec![

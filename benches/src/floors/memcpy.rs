@@ -1,5 +1,5 @@
-use anyhow::Result;
-use bench_kit::{Plan, Receiver, Sender, Transport};
+use anyhow::{Result, ensure};
+use bench_kit::{Measure, Plan, Receiver, Sender, Transport};
 
 /// What copying out costs: from a buffer as large as the ring to one that holds
 /// a message, by the receiver alone. Nothing goes from one core to the other; it
@@ -15,6 +15,14 @@ pub(crate) struct Copier {
     message: Vec<u8>,
 }
 
+impl Memcpy {
+    /// One way from one sender.
+    pub(crate) fn can(plan: &Plan) -> Result<()> {
+        ensure!(matches!(plan.measure, Measure::OneWay { .. }), "it goes one way, and waits for nobody");
+        super::one_sender(plan)
+    }
+}
+
 impl Transport for Memcpy {
     type Sender = NoSender;
     type Receiver = Copier;
@@ -24,7 +32,7 @@ impl Transport for Memcpy {
     }
 
     fn receiver(plan: &Plan, _: &str) -> Result<Copier> {
-        anyhow::ensure!(plan.settings.senders == 1, "one sender only");
+        Memcpy::can(plan)?;
         let len = (plan.settings.capacity as usize).max(plan.size);
         Ok(Copier { buffer: vec![0x5a; len], at: 0, number: 0, message: vec![0; plan.size] })
     }
