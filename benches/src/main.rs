@@ -5,12 +5,35 @@ mod floors;
 mod ours;
 mod report;
 mod round;
+mod special;
 
 use anyhow::Result;
 
 fn main() -> Result<()> {
     if contestant::is_side() {
         return contestant::play();
+    }
+    if let Some(played) = special::play() {
+        return played;
+    }
+    if let Some(name) = std::env::args().nth(1) {
+        for (_, measure) in special::ALL.iter().filter(|(id, _)| *id == name) {
+            for result in measure(std::env::args().nth(2).is_some())? {
+                println!("{} {} [{}] {}", result.case, result.size, result.options, result.unit);
+                for s in &result.series {
+                    println!(
+                        "    {}: {:?} {:?} {:?} {} {}",
+                        s.who,
+                        s.spread().map(|s| s.median),
+                        s.percentiles,
+                        s.skipped,
+                        s.lost,
+                        s.wrong
+                    );
+                }
+            }
+        }
+        return Ok(());
     }
     // TODO in this change: arguments, cases, table, JSON, plots.
     for size in [8usize, 56, 64, 1024, 65536] {
