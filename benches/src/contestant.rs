@@ -66,12 +66,7 @@ pub(crate) const BUILT_IN: &[BuiltIn] = &[
     BuiltIn { name: "memcpy", kind: Kind::Floor, can: Memcpy::can, play: serve::<Memcpy> },
     BuiltIn { name: "futex wake", kind: Kind::Floor, can: FutexWake::can, play: serve::<FutexWake> },
     BuiltIn { name: "pipe", kind: Kind::Peer, can: Pipe::can, play: serve::<Pipe> },
-    BuiltIn {
-        name: "batched pipe",
-        kind: Kind::Peer,
-        can: BatchedPipe::can,
-        play: serve::<BatchedPipe>,
-    },
+    BuiltIn { name: "batched pipe", kind: Kind::Peer, can: BatchedPipe::can, play: serve::<BatchedPipe> },
     BuiltIn {
         name: "unix stream",
         kind: Kind::Peer,

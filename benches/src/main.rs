@@ -8,13 +8,14 @@ mod contestant;
 mod exchange;
 mod floors;
 mod json;
-mod machine;
 mod kernel;
+mod machine;
 mod ours;
 mod play;
 mod report;
 mod roster;
 mod round;
+mod special;
 mod table;
 mod targets;
 
@@ -43,9 +44,11 @@ fn peers() -> Result<Vec<Known>> {
     Ok(Vec::new())
 }
 
-/// SEAM: `special::measure(case)`, for the cases that are not played in rounds.
-fn special(_case: &str) -> Result<Vec<CaseResult>> {
-    bail!("not in this build")
+/// The cases that are not played in rounds.
+fn special(case: &str, quick: bool) -> Result<Vec<CaseResult>> {
+    let found = special::ALL.iter().find(|(id, _)| *id == case);
+    let (_, measure) = found.with_context(|| format!("nothing measures {case}"))?;
+    measure(quick)
 }
 
 /// SEAM: `plot::write(results, folder)`, which gives the files that it wrote.
@@ -54,9 +57,10 @@ fn plot(_results: &[CaseResult], _folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn main() -> ExitCode {
-    let done = match contestant::is_side() {
-        true => contestant::play().map(|()| true),
-        false => measure(&Args::parse()),
+    let side = if contestant::is_side() { Some(contestant::play()) } else { special::play() };
+    let done = match side {
+        Some(played) => played.map(|()| true),
+        None => measure(&Args::parse()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -92,7 +96,7 @@ fn measure(args: &Args) -> Result<bool> {
     let (mut results, mut failures) = (Vec::new(), HashMap::new());
     let cases = args.cases();
     for case in &cases {
-        if let Err(error) = measure_case(case, &player, &mut results) {
+        if let Err(error) = measure_case(case, &player, args.quick, &mut results) {
             // Who was told to stop has no more to show.
             player.go_on()?;
             println!("{}: not measured: {error:#}\n", case.id);
@@ -120,7 +124,7 @@ fn measure(args: &Args) -> Result<bool> {
 }
 
 /// Adds what a case gives, and prints it as it comes.
-fn measure_case(case: &Case, player: &Player, results: &mut Vec<CaseResult>) -> Result<()> {
+fn measure_case(case: &Case, player: &Player, quick: bool, results: &mut Vec<CaseResult>) -> Result<()> {
     let mut add = |result: CaseResult| {
         println!("{}", table::of(&result));
         results.push(result);
@@ -131,7 +135,7 @@ fn measure_case(case: &Case, player: &Player, results: &mut Vec<CaseResult>) -> 
                 add(player.play(&group)?);
             }
         }
-        Way::Special => special(case.id)?.into_iter().for_each(&mut add),
+        Way::Special => special(case.id, quick)?.into_iter().for_each(&mut add),
     }
     Ok(())
 }

@@ -183,7 +183,7 @@ pub(crate) fn play(contestant: &Contestant, plan: &Plan, cores: Cores) -> Result
 }
 
 /// For what the rounds leave: in memory if there is a place for it.
-fn folder() -> std::path::PathBuf {
+pub(crate) fn folder() -> std::path::PathBuf {
     let memory = std::path::Path::new("/dev/shm");
     if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
 }

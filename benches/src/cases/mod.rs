@@ -194,6 +194,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_played_in_rounds_is_measured_in_a_way_of_its_own() {
+        for case in ALL.iter().filter(|case| matches!(case.way, Way::Special)) {
+            assert!(crate::special::ALL.iter().any(|(id, _)| *id == case.id), "{}", case.id);
+        }
+    }
+
+    #[test]
     fn ours_comes_first_and_nobody_twice() {
         for group in all_groups() {
             assert_eq!((group.entries[0].who.as_str(), group.entries[0].kind), ("ours", Kind::Ours));

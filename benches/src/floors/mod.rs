@@ -2,9 +2,9 @@
 //! or a check of what the other side wrote.
 
 mod cache_line;
-mod memcpy;
 mod cas_ring;
 mod futex_wake;
+mod memcpy;
 mod record_ring;
 mod shared;
 mod u64_ring;
@@ -13,9 +13,9 @@ use anyhow::{Result, ensure};
 use bench_kit::Plan;
 
 pub(crate) use cache_line::CacheLine;
-pub(crate) use memcpy::Memcpy;
 pub(crate) use cas_ring::CasRing;
 pub(crate) use futex_wake::FutexWake;
+pub(crate) use memcpy::Memcpy;
 pub(crate) use record_ring::RecordRing;
 pub(crate) use u64_ring::U64Ring;
 
