@@ -129,7 +129,7 @@ impl Player<'_> {
             let players: Vec<usize> = (0..tables.len()).filter(is_in).collect();
             for place in 0..players.len() {
                 let at = players[(round + place) % players.len()];
-                tables[at].round(group.figure, &group.entries[at], self.round);
+                tables[at].round(group.figure, &group.entries[at], self);
                 self.go_on()?;
             }
         }
@@ -172,12 +172,18 @@ impl Player<'_> {
             let outcome = round(&with_messages(entry, messages, messages / 8))?;
             let nanos = outcome.nanos.max(1);
             if nanos >= wanted / 4 || messages >= MOST {
-                let messages = (messages as u128 * wanted as u128 / nanos as u128) as u64;
-                let messages = messages.clamp(FEWEST, MOST);
-                return Ok(with_messages(entry, messages, warmup(entry, messages)));
+                return Ok(self.filling(entry, messages, nanos));
             }
             messages = (messages * (wanted / 2 / nanos).clamp(2, 64)).min(MOST);
         }
+    }
+
+    /// As many messages as fill a round, when so many took so long.
+    fn filling(&self, entry: &Entry, messages: u64, nanos: u64) -> Plan {
+        let wanted = self.pace.round.as_nanos();
+        let messages = (messages as u128 * wanted / nanos.max(1) as u128) as u64;
+        let messages = messages.clamp(FEWEST, MOST);
+        with_messages(entry, messages, warmup(entry, messages))
     }
 }
 
@@ -225,9 +231,13 @@ impl Table {
         Table { series, percentiles: Vec::new(), ready }
     }
 
-    fn round(&mut self, figure: Figure, entry: &Entry, round: &PlayRound) {
-        let Some((contestant, plan)) = &self.ready else { return };
-        let played = round(contestant, plan, entry.cores).and_then(|outcome| {
+    fn round(&mut self, figure: Figure, entry: &Entry, player: &Player) {
+        let Some((contestant, plan)) = &mut self.ready else { return };
+        let played = (player.round)(contestant, plan, entry.cores).and_then(|outcome| {
+            // Something held it up when its messages were counted.
+            if outcome.nanos < player.pace.round.as_nanos() as u64 / 2 {
+                *plan = player.filling(entry, outcome.messages / plan.settings.senders as u64, outcome.nanos);
+            }
             self.series.lost += outcome.lost;
             self.series.wrong += outcome.wrong;
             Ok((figure.of(&outcome)?, outcome.latency))
@@ -332,6 +342,21 @@ mod tests {
         assert_eq!(messages("pipe"), (FEWEST, 2));
         let rates: Vec<_> = result.unwrap().series.iter().map(|s| s.spread().unwrap().median).collect();
         assert_eq!(rates, [100.0, 1e3 / 7e3, 1e3 / 5e7]);
+    }
+
+    #[test]
+    fn who_was_held_up_while_it_was_counted_sends_more_in_the_next_round() {
+        let (is_first, sent) = (RefCell::new(true), RefCell::new(Vec::new()));
+        let result = play(&group(None), &|contestant, plan, _| {
+            let is_held_up = contestant.name == "ours" && is_first.replace(false);
+            let outcome = outcome(plan, if is_held_up { 2_000_000 } else { 100 });
+            if contestant.name == "ours" {
+                sent.borrow_mut().push(outcome.messages);
+            }
+            Ok(outcome)
+        });
+        assert_eq!(*sent.borrow(), [16, 20, 400_000, 400_000, 400_000]);
+        assert_eq!(result.unwrap().series[0].rounds.len(), 4);
     }
 
     #[test]
