@@ -2,7 +2,6 @@
 //! the next one. So a machine that changes its speed changes it for all, and
 //! what is divided was measured side by side.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -150,11 +149,13 @@ impl Player<'_> {
     }
 
     /// The contestant, and the plan with as many messages as fill a round.
-    fn prepare(&self, entry: &Entry) -> Result<(Arc<Contestant>, Plan)> {
+    fn prepare(&self, entry: &Entry) -> Result<Ready<'_>> {
         let known = self.roster.find(&entry.name).map_err(anyhow::Error::msg)?;
+        let contestant =
+            known.contestant.as_ref().map_err(|why| anyhow::anyhow!("cannot be built: {why}"))?;
         (known.can)(&entry.plan)?;
-        let plan = self.calibrate(entry, |plan| (self.round)(&known.contestant, plan, entry.cores))?;
-        Ok((known.contestant.clone(), plan))
+        let plan = self.calibrate(entry, |plan| (self.round)(contestant, plan, entry.cores))?;
+        Ok((contestant, plan))
     }
 
     fn calibrate(&self, entry: &Entry, round: impl Fn(&Plan) -> Result<Outcome>) -> Result<Plan> {
@@ -206,15 +207,18 @@ fn with_messages(entry: &Entry, messages: u64, warmup: u64) -> Plan {
     plan
 }
 
+/// A contestant and the plan that fills its rounds.
+type Ready<'a> = (&'a Contestant, Plan);
+
 /// What one entry has shown so far.
-struct Table {
+struct Table<'a> {
     series: Series,
     percentiles: Vec<[u64; 4]>,
-    ready: Option<(Arc<Contestant>, Plan)>,
+    ready: Option<Ready<'a>>,
 }
 
-impl Table {
-    fn of(entry: &Entry, prepared: Result<(Arc<Contestant>, Plan)>) -> Table {
+impl<'a> Table<'a> {
+    fn of(entry: &Entry, prepared: Result<Ready<'a>>) -> Table<'a> {
         let (ready, skipped) = match prepared {
             Ok(ready) => (Some(ready), None),
             Err(error) => (None, Some(format!("{error:#}"))),
@@ -275,8 +279,7 @@ mod tests {
     use bench_kit::Percentiles;
 
     use super::*;
-    use crate::contestant;
-    use crate::roster::Known;
+    use crate::roster::tests::candidate;
     use crate::round::one_way;
 
     const PACE: Pace = Pace { rounds: 4, rival_rounds: 7, round: Duration::from_millis(40) };
@@ -292,9 +295,8 @@ mod tests {
     }
 
     fn play(group: &Group, round: &PlayRound) -> Result<CaseResult> {
-        let known = |name, kind| Known::new(contestant::built_in(name), kind);
-        let all =
-            vec![known("ours", Kind::Ours), known("cache line", Kind::Floor), known("pipe", Kind::Peer)];
+        let all = [("ours", Kind::Ours), ("cache line", Kind::Floor), ("pipe", Kind::Peer)];
+        let all = all.map(|(name, kind)| candidate(name, kind)).into();
         let roster = Roster::new(all, None).unwrap();
         Player { roster: &roster, pace: PACE, round, stop: &AtomicBool::new(false) }.play(group)
     }
