@@ -3,6 +3,7 @@
 mod contestant;
 mod floors;
 mod ours;
+mod peers;
 mod report;
 mod round;
 
