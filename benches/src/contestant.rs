@@ -32,6 +32,8 @@ impl Contestant {
         };
         let mut command = Command::new(program);
         command.arg(serde_json::to_string(plan)?);
+        // Some have no other way to be told where their sockets belong.
+        command.env("TMPDIR", &plan.place);
         Ok(command)
     }
 }

@@ -11,6 +11,7 @@ mod json;
 mod kernel;
 mod machine;
 mod ours;
+mod peers;
 mod play;
 mod report;
 mod roster;
