@@ -3,6 +3,8 @@
 mod contestant;
 mod floors;
 mod ours;
+#[allow(dead_code)]
+mod plot;
 mod report;
 mod round;
 mod special;
