@@ -111,7 +111,7 @@ mod tests {
             }
             assert_eq!((check.wrong, check.lost, check.seen()), (1, 2, 7));
             check.look(&one[5][..size - 1]);
-            check.look(&Source::new(size, 2).next_message());
+            check.look(Source::new(size, 2).next_message());
             assert_eq!((check.wrong, check.lost, check.seen()), (3, 2, 7));
             if size > 8 {
                 let mut torn = one[5].clone();

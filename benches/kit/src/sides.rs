@@ -65,6 +65,7 @@ pub(crate) fn send(plan: &Plan, number: u32, sender: &mut impl Sender) -> Result
     if matches!(plan.measure, Measure::Idle { .. }) {
         sender.send(source.next_message())?;
     }
+    sender.finish()?;
     Ok(Outcome { cpu_nanos: cpu_nanos() - before, ..Outcome::default() })
 }
 

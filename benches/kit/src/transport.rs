@@ -49,6 +49,11 @@ pub trait Sender {
         }
         Ok(())
     }
+
+    /// Hands over what it still holds back. Called after the last message.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The end that receives.

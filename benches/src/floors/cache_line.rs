@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
-use anyhow::Result;
-use bench_kit::{Plan, Receiver, Sender, Transport};
+use anyhow::{Result, ensure};
+use bench_kit::{Measure, Plan, Receiver, Sender, Transport};
 
 use super::shared::Shared;
 
@@ -18,6 +18,17 @@ pub(crate) struct LineReceiver {
     message: Vec<u8>,
 }
 
+impl CacheLine {
+    /// Refuses what it is not made for.
+    pub(crate) fn can(plan: &Plan) -> Result<()> {
+        ensure!(
+            matches!(plan.measure, Measure::RoundTrip { .. }),
+            "a line has room for one message at a time"
+        );
+        super::one_sender(plan)
+    }
+}
+
 impl Transport for CacheLine {
     type Sender = LineSender;
     type Receiver = LineReceiver;
@@ -27,6 +38,7 @@ impl Transport for CacheLine {
     }
 
     fn receiver(plan: &Plan, name: &str) -> Result<LineReceiver> {
+        CacheLine::can(plan)?;
         let line = Shared::create(&plan.place.join(name), 4096)?;
         Ok(LineReceiver { line, next: 1, message: vec![0x5a; plan.size] })
     }

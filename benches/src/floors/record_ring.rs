@@ -37,6 +37,14 @@ fn record(len: usize) -> u64 {
     (8 + len as u64).next_multiple_of(8)
 }
 
+impl RecordRing {
+    /// Refuses what it is not made for.
+    pub(crate) fn can(plan: &Plan) -> Result<()> {
+        super::one_sender(plan)?;
+        super::fits(plan, record(plan.size))
+    }
+}
+
 impl Transport for RecordRing {
     type Sender = RingSender;
     type Receiver = RingReceiver;
@@ -46,6 +54,7 @@ impl Transport for RecordRing {
     }
 
     fn receiver(plan: &Plan, name: &str) -> Result<RingReceiver> {
+        RecordRing::can(plan)?;
         let capacity = plan.settings.capacity;
         let ring = Shared::create(&plan.place.join(name), DATA + capacity as usize)?;
         let message = vec![0; plan.size];
@@ -71,49 +80,69 @@ impl RingSender {
     }
 }
 
+impl RingSender {
+    /// Leaves out what is left at the ring's end, and says so to the reader, which
+    /// gives it back before the record needs it: one as long as the ring fits too.
+    #[cold]
+    fn wrap(&mut self, left: u64) -> Result<()> {
+        self.wait_for(left)?;
+        self.ring.word(DATA + (self.tail & (self.capacity - 1)) as usize).store(WRAP, Ordering::Relaxed);
+        self.tail += left;
+        self.ring.word(TAIL).store(self.tail, Ordering::Release);
+        Ok(())
+    }
+}
+
 impl Sender for RingSender {
     #[inline(always)]
     fn send(&mut self, message: &[u8]) -> Result<()> {
         let size = record(message.len());
         let left = self.capacity - (self.tail & (self.capacity - 1));
-        let mut at = DATA + (self.tail & (self.capacity - 1)) as usize;
-        let mut skipped = 0;
         if size > left {
-            skipped = left;
-            self.wait_for(left + size)?;
-            self.ring.word(at).store(WRAP, Ordering::Relaxed);
-            at = DATA;
-        } else {
-            self.wait_for(size)?;
+            self.wrap(left)?;
         }
+        self.wait_for(size)?;
+        let at = DATA + (self.tail & (self.capacity - 1)) as usize;
         self.ring.word(at).store(message.len() as u64, Ordering::Relaxed);
         self.ring.write(at + 8, message);
-        self.tail += skipped + size;
+        self.tail += size;
         self.ring.word(TAIL).store(self.tail, Ordering::Release);
         Ok(())
+    }
+}
+
+impl RingReceiver {
+    #[inline(always)]
+    fn publish(&mut self) {
+        self.ring.word(HEAD).store(self.head, Ordering::Release);
+        self.published = self.head;
+    }
+
+    /// The length of the next record; [`WRAP`]: go on at the ring's start.
+    #[inline(always)]
+    fn length(&mut self) -> Result<u64> {
+        if self.head == self.tail {
+            if self.published != self.head {
+                self.publish();
+            }
+            self.tail = spin_until(|| {
+                let tail = self.ring.word(TAIL).load(Ordering::Acquire);
+                Ok((self.head != tail).then_some(tail))
+            })?;
+        }
+        Ok(self.ring.word(DATA + (self.head & (self.capacity - 1)) as usize).load(Ordering::Relaxed))
     }
 }
 
 impl Receiver for RingReceiver {
     #[inline(always)]
     fn receive<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        if self.head == self.tail {
-            if self.published != self.head {
-                self.ring.word(HEAD).store(self.head, Ordering::Release);
-                self.published = self.head;
-            }
-            spin_until(|| {
-                self.tail = self.ring.word(TAIL).load(Ordering::Acquire);
-                Ok((self.head != self.tail).then_some(()))
-            })?;
-        }
-        let mut at = DATA + (self.head & (self.capacity - 1)) as usize;
-        let mut len = self.ring.word(at).load(Ordering::Relaxed);
+        let mut len = self.length()?;
         if len == WRAP {
             self.head += self.capacity - (self.head & (self.capacity - 1));
-            at = DATA;
-            len = self.ring.word(at).load(Ordering::Relaxed);
+            len = self.length()?;
         }
+        let at = DATA + (self.head & (self.capacity - 1)) as usize;
         let message = &mut self.message[..len as usize];
         self.ring.read(at + 8, message);
         self.head += record(len as usize);
@@ -122,5 +151,29 @@ impl Receiver for RingReceiver {
             self.published = self.head;
         }
         Ok(look(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::{exchange, plan};
+
+    #[test]
+    fn records_wrap_and_may_be_as_long_as_the_ring() {
+        for (size, capacity) in
+            [(8, 16), (8, 4096), (20, 64), (56, 64), (100, 256), (1000, 4096), (4088, 4096)]
+        {
+            let mut plan = plan(size, 5000, 1);
+            plan.settings.capacity = capacity;
+            exchange::<RecordRing>(&plan);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let mut plan = plan(64, 1, 1);
+        plan.settings.capacity = 64;
+        assert!(RecordRing::can(&plan).is_err());
     }
 }

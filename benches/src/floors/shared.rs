@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use anyhow::Result;
 use memmap2::{MmapOptions, MmapRaw};
@@ -40,6 +40,15 @@ impl Shared {
         unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().add(at).cast()) }
     }
 
+    /// The word for futex calls at `at`, a multiple of 4. Its bytes are never part
+    /// of a [`word`](Shared::word).
+    #[inline(always)]
+    pub(super) fn futex(&self, at: usize) -> &AtomicU32 {
+        debug_assert!(at.is_multiple_of(4) && at + 4 <= self.0.len());
+        // SAFETY: inside the map, aligned, and accessed as this atomic only.
+        unsafe { AtomicU32::from_ptr(self.0.as_mut_ptr().add(at).cast()) }
+    }
+
     /// Copies in. Nobody reads these bytes yet.
     #[inline(always)]
     pub(super) fn write(&self, at: usize, bytes: &[u8]) {
@@ -55,6 +64,14 @@ impl Shared {
         debug_assert!(at + bytes.len() <= self.0.len());
         // SAFETY: as in `write`, to the reader.
         unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr().add(at), bytes.as_mut_ptr(), bytes.len()) };
+    }
+
+    /// Writes zeros. Nobody reads or writes these bytes now.
+    #[inline(always)]
+    pub(super) fn zero(&self, at: usize, len: usize) {
+        debug_assert!(at + len <= self.0.len());
+        // SAFETY: as in `write`, to the one who zeroes.
+        unsafe { std::ptr::write_bytes(self.0.as_mut_ptr().add(at), 0, len) };
     }
 
     /// Waits until the word at `at` is `value`, as everybody here does.

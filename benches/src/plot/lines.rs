@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::canvas::{Canvas, GRID, INK, PALE, Scale, Side, axis};
 use super::look::Looks;
 use super::{Chart, Lines};
-use crate::report::Kind;
+use crate::report::{CaseResult, Kind};
 
 const WIDTH: i32 = 1000;
 const LEFT: i32 = 76;
@@ -26,11 +26,38 @@ pub(super) enum Across {
     Producers,
 }
 
+impl Across {
+    /// Where a result is, and its other options; `None`: nowhere. Producers are
+    /// told by options like `4 producers, unpinned`.
+    pub(super) fn of(self, result: &CaseResult) -> Option<(u64, String)> {
+        if self == Across::Size {
+            return Some((result.size as u64, result.options.clone()));
+        }
+        let count = |part: &str| {
+            let (count, what) = part.split_once(' ')?;
+            count.parse().ok().filter(|_| ["producer", "producers"].contains(&what))
+        };
+        let parts = || result.options.split(", ");
+        let rest: Vec<_> = parts().filter(|part| count(part).is_none()).collect();
+        Some((parts().find_map(count)?, rest.join(", ")))
+    }
+
+    /// A place on the axis, in words.
+    pub(super) fn label(self, x: u64) -> String {
+        match x {
+            _ if self == Across::Producers => x.to_string(),
+            _ if x >= 1 << 20 && x.is_multiple_of(1 << 20) => format!("{} MiB", x >> 20),
+            _ if x >= 1 << 10 && x.is_multiple_of(1 << 10) => format!("{} KiB", x >> 10),
+            _ => format!("{x} B"),
+        }
+    }
+}
+
 pub(super) fn draw(path: &Path, chart: &Chart<Lines>, across: Across, looks: &Looks) -> Result<()> {
     let Lines { unit, more_is_better, lines } = &chart.data;
     let bottom = TOP + LEAST_HEIGHT.max(lines.len() as i32 * GAP);
     let canvas = Canvas::new(path, WIDTH, bottom + 66)?;
-    canvas.head(&chart.title, &chart.subtitle())?;
+    canvas.head(&chart.title, &chart.subtitle)?;
 
     let points = || lines.iter().flat_map(|(_, points)| points);
     let figures = || points().flat_map(|(_, spread)| *spread);
@@ -55,8 +82,7 @@ pub(super) fn draw(path: &Path, chart: &Chart<Lines>, across: Across, looks: &Lo
         canvas.rule((at, TOP), (at, bottom), GRID)?;
         let room = if across == Across::Size { ROOM } else { 24 };
         if at >= free {
-            let label = if across == Across::Size { bytes(x) } else { x.to_string() };
-            canvas.words(&label, (at, bottom + 16), 12, PALE, Side::Center, false)?;
+            canvas.words(&across.label(x as u64), (at, bottom + 16), 12, PALE, Side::Center, false)?;
             free = at + room;
         }
     }
@@ -123,12 +149,4 @@ fn spread_out(wanted: &[i32], top: i32, bottom: i32) -> Vec<i32> {
 fn figure(figure: f64) -> String {
     let digits = (-figure.log10().floor()).clamp(0.0, 9.0) as usize;
     format!("{figure:.digits$}")
-}
-
-fn bytes(count: f64) -> String {
-    match count as u64 {
-        count if count >= 1 << 20 && count.is_multiple_of(1 << 20) => format!("{} MiB", count >> 20),
-        count if count >= 1 << 10 && count.is_multiple_of(1 << 10) => format!("{} KiB", count >> 10),
-        count => format!("{count} B"),
-    }
 }

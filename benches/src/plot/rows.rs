@@ -25,7 +25,7 @@ pub(super) fn draw(path: &Path, chart: &Chart<Rows>, looks: &Looks) -> Result<()
     let rows = &chart.data;
     let bottom = TOP + rows.len() as i32 * ROW;
     let canvas = Canvas::new(path, WIDTH, bottom + 62)?;
-    canvas.head(&chart.title, &chart.subtitle())?;
+    canvas.head(&chart.title, &chart.subtitle)?;
 
     let all = || rows.iter().flat_map(|(_, percentiles)| percentiles).map(|&nanos| nanos.max(1) as f64);
     let (low, high, ticks) = axis(all().fold(f64::INFINITY, f64::min), all().fold(1.0, f64::max));

@@ -63,10 +63,14 @@ fn made_up() -> Vec<CaseResult> {
         results.push(result("one_way", size, "records at 64", cost));
     }
     for size in [1 << 10, 16 << 10, 256 << 10, 1 << 20] {
-        results.push(result("in_place", size, "", |number| 20.0 / slow(number)));
+        let options = if size == 1 << 20 { "capacity 16 MiB" } else { "" };
+        results.push(result("in_place", size, options, |number| 20.0 / slow(number)));
     }
     for producers in [1, 2, 3, 4, 6, 8, 12, 16] {
-        let options = format!("producers={producers}, pinned");
+        let options = match producers {
+            1 => "1 producer".to_owned(),
+            _ => format!("{producers} producers, unpinned"),
+        };
         results.push(result("producers", 64, &options, |n| {
             40.0 / slow(n) / (producers as f64).powf(0.05 * n as f64)
         }));
@@ -100,6 +104,16 @@ fn each_chart_is_there_and_names_everybody() {
             fs::copy(&path, Path::new(&keep).join(path.file_name().unwrap())).unwrap();
         }
     }
+}
+
+#[test]
+fn what_is_not_at_the_defaults_is_said() {
+    let subtitle = |case, across| lines_of(&made_up(), case, across).unwrap().titled("", "here").subtitle;
+    assert_eq!(subtitle("one_way", Across::Size), "here");
+    assert_eq!(subtitle("in_place", Across::Size), "here; 1 MiB: capacity 16 MiB");
+    assert_eq!(subtitle("producers", Across::Producers), "here; 2 to 16: unpinned");
+    assert_eq!(rows_of(&made_up(), "wake").unwrap().subtitle, "pinned");
+    assert_eq!(rows_of(&made_up(), "round_trip").unwrap().subtitle, "");
 }
 
 #[test]
