@@ -24,6 +24,15 @@ pub(crate) fn lines() -> Vec<String> {
     known.map(|(name, value)| format!("{name}: {value}")).collect()
 }
 
+/// What charts say of it: the processor, its cores, the kernel, the day.
+pub(crate) fn in_a_line() -> String {
+    let cores = available_parallelism().map(|count| format!("{count} cores")).ok();
+    let kernel = read("/proc/sys/kernel/osrelease").map(|release| format!("Linux {release}"));
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let day = now.split('T').next().map(str::to_owned);
+    [processor(), cores, kernel, day].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 fn processor() -> Option<String> {
     let model = line_of("/proc/cpuinfo", "model name")?;
     let flags = line_of("/proc/cpuinfo", "flags").unwrap_or_default();

@@ -13,6 +13,7 @@ mod machine;
 mod ours;
 mod peers;
 mod play;
+mod plot;
 mod report;
 mod roster;
 mod round;
@@ -21,12 +22,11 @@ mod table;
 mod targets;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use args::Args;
@@ -50,11 +50,6 @@ fn special(case: &str, quick: bool) -> Result<Vec<CaseResult>> {
     let found = special::ALL.iter().find(|(id, _)| *id == case);
     let (_, measure) = found.with_context(|| format!("nothing measures {case}"))?;
     measure(quick)
-}
-
-/// SEAM: `plot::write(results, folder)`, which gives the files that it wrote.
-fn plot(_results: &[CaseResult], _folder: &Path) -> Result<Vec<PathBuf>> {
-    bail!("charts are not in this build")
 }
 
 fn main() -> ExitCode {
@@ -110,8 +105,7 @@ fn measure(args: &Args) -> Result<bool> {
         json::write(path, &rows)?;
     }
     if let Some(folder) = &args.plot {
-        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        for path in plot(&results, folder)? {
+        for path in plot::write(&results, folder, &machine::in_a_line())? {
             println!("{}", path.display());
         }
     }

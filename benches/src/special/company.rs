@@ -1,16 +1,17 @@
-//! Messages while something else is there: a program that uses a core, lanes
-//! that nobody sends in, an order over all lanes.
+//! Messages while a program beside them uses a core.
 
 use std::hint::black_box;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bench_kit::{Plan, Settings};
+use bench_kit::{Outcome, Plan};
 
 use super::child::{Side, tell};
-use super::{Entry, bytes, cores, in_turn, place, result, skipped, spare_bytes};
+use super::{result, series, skipped};
 use crate::contestant::{Contestant, built_in};
-use crate::report::{CaseResult, Kind};
-use crate::round;
+use crate::report::{CaseResult, Kind, Series};
+use crate::round::{self, Cores};
 
 pub(super) const SIDE: &str = "hog";
 const SIZE: usize = 64;
@@ -36,78 +37,69 @@ pub(super) fn play() -> Result<()> {
     }
 }
 
-/// Ours and the hand-written ring.
+/// Ours, the hand-written ring, and who leaves the waiting to the kernel.
 pub(super) fn loaded_to_quiet(quick: bool) -> Result<Vec<CaseResult>> {
-    let floor = (built_in("record ring"), Kind::Floor);
-    Ok(vec![loaded_to_quiet_of(&[(built_in("ours"), Kind::Ours), floor], quick)?])
+    let of = [("ours", Kind::Ours), ("record ring", Kind::Floor), ("pipe", Kind::Peer)];
+    loaded_to_quiet_of(&of.map(|(name, kind)| (built_in(name), kind)), quick).map(|result| vec![result])
 }
 
-/// Each of them beside a hog, and then without; ours, if it is there, first.
-pub(crate) fn loaded_to_quiet_of(of: &[(Contestant, Kind)], quick: bool) -> Result<CaseResult> {
-    let (messages, rounds) = if quick { (1_000_000, 2) } else { (10_000_000, 9) };
-    let entries: Vec<Entry> = of
-        .iter()
-        .flat_map(|(contestant, kind)| {
-            [(1, contestant.name.to_owned()), (0, format!("{}, quiet", contestant.name))].map(
-                |(hogs, who)| {
-                    let plan = round::one_way(SIZE, messages);
-                    Entry { who, kind: *kind, contestant: contestant.clone(), plan, hogs }
-                },
-            )
-        })
-        .collect();
-    let options = format!("unpinned, one hog on {} cores", cores());
-    in_turn("loaded_to_quiet", &options, &entries, rounds)
-}
-
-/// Lanes that somebody is attached to and nobody sends in.
-pub(super) fn idle_lanes(quick: bool) -> Result<Vec<CaseResult>> {
-    let mut results = Vec::new();
-    for (what, plan) in plans(quick) {
-        // A round trip has a region each way, each with those lanes.
-        let regions = if what == "round trip" { 2 } else { 1 };
-        let mut entries = Vec::new();
-        let mut missing = Vec::new();
-        let spare = spare_bytes(place()?.path())?;
-        for idle_lanes in [0, 64, 1023u32] {
-            let who =
-                if idle_lanes == 0 { "ours".to_owned() } else { format!("ours, {idle_lanes} idle lanes") };
-            let settings = Settings { idle_lanes, ..Settings::default() };
-            let needed = regions * settings.capacity * (idle_lanes as u64 + 1);
-            let plan = Plan { settings, ..plan.clone() };
-            if needed > spare {
-                let why = format!("{} are needed, {} may be taken here", bytes(needed), bytes(spare));
-                missing.push(skipped(&who, Kind::Ours, why));
-                continue;
-            }
-            entries.push(Entry { who, kind: Kind::Ours, contestant: built_in("ours"), plan, hogs: 0 });
-        }
-        let mut result = in_turn("idle_lanes", &format!("{what}, unpinned"), &entries, rounds(quick))?;
-        result.series.extend(missing);
-        results.push(result);
-    }
-    Ok(results)
-}
-
-/// All messages in the order of their sends, and those of each producer only.
-pub(super) fn total_order(quick: bool) -> Result<Vec<CaseResult>> {
-    let mut results = Vec::new();
-    for (what, plan) in plans(quick) {
-        for senders in [1, 2, 4] {
-            if what == "round trip" && senders > 1 {
-                continue;
-            }
-            let entries = [(true, "ours, total order"), (false, "ours")].map(|(total_order, who)| {
-                let settings = Settings { senders, total_order, ..Settings::default() };
-                let plan = Plan { settings, ..plan.clone() };
-                let contestant = built_in("ours");
-                Entry { who: who.to_owned(), kind: Kind::Ours, contestant, plan, hogs: 0 }
+/// Each of them beside a hog, and without, in turn and on cores as the system
+/// likes. Ours, if it is there, is to be the first.
+pub(super) fn loaded_to_quiet_of(of: &[(Contestant, Kind)], quick: bool) -> Result<CaseResult> {
+    let (rounds, time) =
+        if quick { (3, Duration::from_millis(50)) } else { (15, Duration::from_millis(400)) };
+    let mut all = Vec::new();
+    let mut plans = Vec::new();
+    for (contestant, kind) in of {
+        let plan = fitting(contestant, time).map_err(|e| format!("{e:#}"));
+        for who in [contestant.name.to_owned(), format!("{}, quiet", contestant.name)] {
+            all.push(match &plan {
+                Ok(_) => series(&who, *kind, Vec::new()),
+                Err(why) => skipped(&who, *kind, why.clone()),
             });
-            let options = format!("{what}, producers={senders}, unpinned");
-            results.push(in_turn("total_order", &options, &entries, rounds(quick))?);
+        }
+        plans.push(plan);
+    }
+    for round in 0..rounds {
+        for ((contestant, _), (plan, pair)) in of.iter().zip(plans.iter().zip(all.chunks_mut(2))) {
+            let Ok(plan) = plan else { continue };
+            // Whoever was first is second in the next round.
+            for at in [round % 2, 1 - round % 2] {
+                if pair.iter().all(|series| series.skipped.is_none()) {
+                    let _hog = if at == 0 { Some(Hog::start()?) } else { None };
+                    add(&mut pair[at], round::play(contestant, plan, Cores::Free));
+                }
+            }
         }
     }
-    Ok(results)
+    let cores = thread::available_parallelism().map_or(1, |count| count.get());
+    let options = format!("unpinned, one hog on {cores} cores");
+    Ok(CaseResult { size: SIZE, more_is_better: true, ..result("loaded_to_quiet", options, "M/s", all) })
+}
+
+/// As many messages as take about that time while nothing else is there.
+fn fitting(contestant: &Contestant, time: Duration) -> Result<Plan> {
+    let mut messages = 10_000;
+    loop {
+        let found = round::play(contestant, &round::one_way(SIZE, messages), Cores::Free)?;
+        let took = Duration::from_nanos(found.nanos.max(1));
+        if took >= time / 4 {
+            messages = (messages as f64 * time.as_secs_f64() / took.as_secs_f64()) as u64;
+            return Ok(round::one_way(SIZE, messages.max(1)));
+        }
+        messages *= 4;
+    }
+}
+
+fn add(series: &mut Series, played: Result<Outcome>) {
+    match played {
+        Ok(outcome) => {
+            series.rounds.push(outcome.messages as f64 * 1e3 / outcome.nanos.max(1) as f64);
+            series.lost += outcome.lost;
+            series.wrong += outcome.wrong;
+        }
+        Err(e) => series.skipped = Some(format!("{e:#}")),
+    }
 }
 
 /// Messages with a sum over their bytes.
@@ -115,13 +107,4 @@ pub(super) fn checked(_quick: bool) -> Result<Vec<CaseResult>> {
     let why = "regions have no checked messages: format 1.0 has no place for a sum".to_owned();
     let on = skipped("ours, checked", Kind::Ours, why);
     Ok(vec![result("checked", "on and off".to_owned(), "M/s", vec![on])])
-}
-
-fn plans(quick: bool) -> [(&'static str, Plan); 2] {
-    let (messages, trips) = if quick { (1_000_000, 50_000) } else { (5_000_000, 200_000) };
-    [("one way", round::one_way(SIZE, messages)), ("round trip", round::round_trip(SIZE, trips))]
-}
-
-fn rounds(quick: bool) -> usize {
-    if quick { 2 } else { 9 }
 }

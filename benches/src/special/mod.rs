@@ -11,16 +11,11 @@ mod syscalls;
 
 use std::fs;
 use std::path::Path;
-use std::thread;
 
 use anyhow::{Result, bail};
-use bench_kit::{Measure, Plan};
 
-use crate::contestant::Contestant;
 use crate::report::{CaseResult, Kind, Series};
-use crate::round::{self, Cores};
-
-pub(crate) use company::loaded_to_quiet_of;
+use crate::round;
 
 /// What a measure is called, and how it is taken; with `true` quickly.
 pub(crate) type Special = (&'static str, fn(bool) -> Result<Vec<CaseResult>>);
@@ -34,8 +29,6 @@ pub(crate) const ALL: &[Special] = &[
     ("fast_path_allocs", allocs::measure),
     ("idle_cpu_percent", idle::measure),
     ("loaded_to_quiet", company::loaded_to_quiet),
-    ("idle_lanes", company::idle_lanes),
-    ("total_order", company::total_order),
     ("checked", company::checked),
 ];
 
@@ -72,58 +65,6 @@ fn result(case: &str, options: String, unit: &'static str, series: Vec<Series>) 
     CaseResult { case: case.to_owned(), size: 0, options, unit, more_is_better: false, series }
 }
 
-/// One of those whose rounds take turns.
-struct Entry {
-    who: String,
-    kind: Kind,
-    contestant: Contestant,
-    plan: Plan,
-    /// Programs that do nothing but use a core, meanwhile.
-    hogs: usize,
-}
-
-/// Plays the rounds of `entries` in turn, on cores as the system likes. The
-/// figures are M/s, or of a round trip ns.
-fn in_turn(case: &str, options: &str, entries: &[Entry], rounds: usize) -> Result<CaseResult> {
-    let mut all: Vec<Series> = entries.iter().map(|e| series(&e.who, e.kind, Vec::new())).collect();
-    let mut percentiles: Vec<Vec<[u64; 4]>> = vec![Vec::new(); entries.len()];
-    for _ in 0..rounds {
-        for ((entry, series), percentiles) in entries.iter().zip(&mut all).zip(&mut percentiles) {
-            if series.skipped.is_some() {
-                continue;
-            }
-            let _hogs = (0..entry.hogs).map(|_| company::Hog::start()).collect::<Result<Vec<_>>>()?;
-            match round::play(&entry.contestant, &entry.plan, Cores::Free) {
-                Ok(found) => {
-                    let (messages, nanos) = (found.messages as f64, found.nanos as f64);
-                    let is_round_trip = matches!(entry.plan.measure, Measure::RoundTrip { .. });
-                    series.rounds.push(if is_round_trip { nanos / messages } else { messages * 1e3 / nanos });
-                    series.lost += found.lost;
-                    series.wrong += found.wrong;
-                    percentiles.extend(found.latency.map(|l| [l.p50, l.p99, l.p999, l.max]));
-                }
-                Err(e) => {
-                    series.rounds.clear();
-                    series.skipped = Some(format!("{e:#}"));
-                }
-            }
-        }
-    }
-    for (series, percentiles) in all.iter_mut().zip(&percentiles) {
-        if series.skipped.is_none() && !percentiles.is_empty() {
-            let median = |at: usize| middle(percentiles.iter().map(|p| p[at])).unwrap_or(0);
-            series.percentiles = Some([0, 1, 2, 3].map(median));
-        }
-    }
-    let is_round_trip = entries.iter().any(|e| matches!(e.plan.measure, Measure::RoundTrip { .. }));
-    let unit = if is_round_trip { "ns" } else { "M/s" };
-    Ok(CaseResult {
-        size: entries.first().map_or(0, |e| e.plan.size),
-        more_is_better: !is_round_trip,
-        ..result(case, options.to_owned(), unit, all)
-    })
-}
-
 /// The one in the middle.
 fn middle<T: PartialOrd + Copy>(figures: impl IntoIterator<Item = T>) -> Option<T> {
     let mut sorted: Vec<T> = figures.into_iter().collect();
@@ -155,9 +96,4 @@ fn bytes(count: u64) -> String {
         _ => (1 << 10, "KiB"),
     };
     format!("{} {name}", count / unit)
-}
-
-/// Cores of this machine that may be used.
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, |count| count.get())
 }
