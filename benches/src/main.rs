@@ -33,17 +33,12 @@ use args::Args;
 use cases::{Case, Way};
 use play::{Pace, Player};
 use report::{CaseResult, Kind};
-use roster::{Candidate, Roster};
+use roster::Roster;
 
 /// A message of ours was lost or wrong.
 const WRONG: u8 = 1;
 /// It could not go on.
 const FAILED: u8 = 2;
-
-/// SEAM: a candidate for each of `peers::PEERS`, with `peers::build`.
-fn peers() -> Vec<Candidate> {
-    Vec::new()
-}
 
 /// The cases that are not played in rounds.
 fn special(case: &str, quick: bool) -> Result<Vec<CaseResult>> {
@@ -82,7 +77,7 @@ fn measure(args: &Args) -> Result<bool> {
         signal_hook::flag::register(signal, stop.clone())?;
     }
     let asked = args.peers();
-    let all = roster::built_in().into_iter().chain(peers()).collect();
+    let all = roster::built_in().into_iter().chain(roster::peers()).collect();
     let roster = Roster::new(all, asked.as_deref())?;
     let pace = Pace::of(args.quick);
     print_head(&roster, pace);

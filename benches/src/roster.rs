@@ -1,9 +1,10 @@
 //! Who can take part in this run.
 
-use anyhow::{Result, bail};
-use bench_kit::Plan;
+use anyhow::{Result, bail, ensure};
+use bench_kit::{Measure, Plan};
 
 use crate::contestant::{self, Contestant};
+use crate::peers::{self, Peer};
 use crate::report::Kind;
 
 /// Refuses the plans that are not for a contestant, and says why.
@@ -84,9 +85,34 @@ pub(crate) fn built_in() -> Vec<Candidate> {
     contestant::BUILT_IN.iter().map(candidate).collect()
 }
 
+/// Those that are packages of their own.
+pub(crate) fn peers() -> Vec<Candidate> {
+    let candidate = |one: &'static Peer| Candidate {
+        name: one.name,
+        kind: if one.is_pair { Kind::Threads } else { Kind::Peer },
+        can: Box::new(|plan| allows(&one.can, plan)),
+        build: Box::new(|| peers::build(one)),
+    };
+    peers::PEERS.iter().map(candidate).collect()
+}
+
+fn allows(can: &peers::Can, plan: &Plan) -> Result<()> {
+    let settings = &plan.settings;
+    ensure!(plan.size <= can.max_size, "its messages have {} bytes at most", can.max_size);
+    ensure!(settings.senders <= can.senders, "so many senders are too many: it takes {}", can.senders);
+    ensure!(can.in_place || !settings.in_place, "it copies");
+    match plan.measure {
+        Measure::RoundTrip { .. } => ensure!(can.round_trip, "it goes one way"),
+        Measure::Wake { .. } | Measure::Idle { .. } => ensure!(can.wake, "it does not sleep"),
+        Measure::OneWay { batch, .. } => ensure!(can.batch || batch == 1, "it hands over one by one"),
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::round;
 
     /// One that can do everything.
     pub(crate) fn candidate(name: &'static str, kind: Kind) -> Candidate {
@@ -106,6 +132,35 @@ pub(crate) mod tests {
             Candidate { build: Box::new(broken), ..candidate("pipe", Kind::Peer) },
             candidate("rtrb", Kind::Threads),
         ]
+    }
+
+    #[test]
+    fn a_peer_is_asked_for_what_it_can_only() {
+        let all = peers::Can {
+            round_trip: true,
+            batch: true,
+            senders: 4,
+            wake: true,
+            max_size: 1024,
+            in_place: true,
+        };
+        let refused = |can: peers::Can, plan: &Plan| {
+            assert!(allows(&all, plan).is_ok());
+            allows(&can, plan).unwrap_err().to_string()
+        };
+        let trip = round::round_trip(64, 1);
+        assert_eq!(refused(peers::Can { round_trip: false, ..all }, &trip), "it goes one way");
+        let mut plan = round::one_way(64, 1);
+        let text = "so many senders are too many: it takes 1";
+        plan.settings.senders = 4;
+        assert_eq!(refused(peers::Can { senders: 1, ..all }, &plan), text);
+        plan.settings.in_place = true;
+        assert_eq!(refused(peers::Can { in_place: false, ..all }, &plan), "it copies");
+        plan.measure = Measure::OneWay { messages: 1, warmup: 0, batch: 64, work: 0 };
+        assert_eq!(refused(peers::Can { batch: false, ..all }, &plan), "it hands over one by one");
+        plan.measure = Measure::Wake { messages: 1, every: 1 };
+        assert_eq!(refused(peers::Can { wake: false, ..all }, &plan), "it does not sleep");
+        assert!(allows(&all, &round::one_way(1025, 1)).is_err());
     }
 
     fn names(roster: &Roster) -> Vec<&str> {

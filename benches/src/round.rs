@@ -62,7 +62,8 @@ impl Side {
     fn failure(&mut self) -> Result<()> {
         let Some(status) = self.child.try_wait()?.filter(|status| !status.success()) else { return Ok(()) };
         let said = self.errors.recv_timeout(LOOK).unwrap_or_default();
-        bail!("it ended with {status}: {}", said.trim().trim_start_matches("Error: "))
+        let said = said.trim().trim_start_matches("Error: ").trim_start_matches("benches: ");
+        bail!("it ended with {status}: {said}")
     }
 }
 
