@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::canvas::{Canvas, GRID, INK, PALE, Scale, Side, axis};
 use super::look::Looks;
-use super::{Chart, Lines};
+use super::{Chart, Lines, Point};
 use crate::report::{CaseResult, Kind};
 
 const WIDTH: i32 = 1000;
@@ -101,7 +101,7 @@ pub(super) fn draw(path: &Path, chart: &Chart<Lines>, across: Across, looks: &Lo
         Kind::Ours => 3,
     });
     for (_, points, look) in &order {
-        let at = |(x, spread): &(f64, [f64; 3])| (x_scale.at(*x), y_scale.at(spread[1]));
+        let at = |(x, spread): &Point| (x_scale.at(*x), y_scale.at(spread[1]));
         canvas.path(&points.iter().map(at).collect::<Vec<_>>(), look)?;
         for point in points.iter() {
             let (x, y) = at(point);
@@ -111,9 +111,8 @@ pub(super) fn draw(path: &Path, chart: &Chart<Lines>, across: Across, looks: &Lo
     }
 
     // The names, as near to the ends of their lines as there is room.
-    let end = |points: &[(f64, [f64; 3])]| {
-        points.last().map_or((LEFT, TOP), |(x, y)| (x_scale.at(*x), y_scale.at(y[1])))
-    };
+    let end =
+        |points: &[Point]| points.last().map_or((LEFT, TOP), |(x, y)| (x_scale.at(*x), y_scale.at(y[1])));
     order.sort_by_key(|(_, points, _)| end(points).1);
     let wanted: Vec<i32> = order.iter().map(|(_, points, _)| end(points).1).collect();
     for ((who, points, look), y) in order.iter().zip(spread_out(&wanted, TOP, bottom)) {

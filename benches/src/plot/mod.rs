@@ -67,12 +67,14 @@ impl<D> Chart<D> {
 /// Who, and p50, p99, p99.9 and the maximum in nanoseconds.
 type Rows = Vec<(String, [u64; 4])>;
 
+/// X, and low, median and high of y.
+type Point = (f64, [f64; 3]);
+
 /// Lines of a chart, and what their figures are.
 struct Lines {
     unit: &'static str,
     more_is_better: bool,
-    /// Who, and x, and low, median and high of y.
-    lines: Vec<(String, Vec<(f64, [f64; 3])>)>,
+    lines: Vec<(String, Vec<Point>)>,
 }
 
 fn has_figures(series: &Series) -> bool {

@@ -130,7 +130,7 @@ fn what_has_no_figures_is_not_drawn() {
     assert_eq!(written, [folder.path().join("latency.svg")]);
     let words = words(&written[0]);
     assert!(words.contains("ours") && !words.contains("iceoryx2"), "{words}");
-    assert_eq!(write(&[], folder.path(), "").unwrap(), [PathBuf::new(); 0]);
+    assert!(write(&[], folder.path(), "").unwrap().is_empty());
 }
 
 #[test]

@@ -49,8 +49,11 @@ struct Look {
     faults: u64,
 }
 
+/// What it is, its unit, and how to get it.
+type Quantity = (&'static str, &'static str, fn(&Look) -> u64);
+
 impl Look {
-    const ALL: [(&str, &str, fn(&Look) -> u64); 3] = [
+    const ALL: [Quantity; 3] = [
         ("Rss of the region", "KiB", |look| look.rss_kib),
         ("Pss of the region", "KiB", |look| look.pss_kib),
         ("page faults", "faults", |look| look.faults),
@@ -136,8 +139,8 @@ fn look_at(processes: usize, prefault: bool, huge_pages: bool) -> Result<Looks> 
 }
 
 enum End {
-    Producer(Producer),
-    Consumer(Consumer),
+    Producer(Box<Producer>),
+    Consumer(Box<Consumer>),
 }
 
 pub(super) fn play(arguments: &[String]) -> Result<()> {
@@ -161,8 +164,8 @@ pub(super) fn play(arguments: &[String]) -> Result<()> {
 fn attach(wish: &Wish) -> Result<End> {
     let region = wish.options().open(&wish.path)?;
     Ok(match wish.is_consumer {
-        true => End::Consumer(region.consumer()?),
-        false => End::Producer(region.producer()?),
+        true => End::Consumer(region.consumer()?.into()),
+        false => End::Producer(region.producer()?.into()),
     })
 }
 
