@@ -15,7 +15,7 @@ mod sides;
 mod stream;
 mod transport;
 
-pub use message::{Check, Source, slot};
+pub use message::{Check, Source, buffer, slot};
 pub use plan::{Measure, Outcome, Percentiles, Plan, Role, Settings, Step};
 pub use serve::{main, pin, serve, serve_pair};
 pub use stream::Cutter;

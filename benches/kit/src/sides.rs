@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::{Check, Measure, Outcome, Percentiles, Plan, Receiver, Result, Sender, Source};
+use crate::{Check, Measure, Outcome, Percentiles, Plan, Receiver, Result, Sender, Source, buffer};
 
 /// Processor time of this process so far.
 fn cpu_nanos() -> u64 {
@@ -58,11 +58,11 @@ pub(crate) fn send(plan: &Plan, number: u32, sender: &mut impl Sender) -> Result
             }
         }
         Measure::Wake { messages, every } => {
-            let mut message = vec![0; plan.size];
+            let message = buffer(plan.size);
             for _ in 0..messages {
                 thread::sleep(Duration::from_micros(every));
                 message[..8].copy_from_slice(&now().to_le_bytes());
-                sender.send(&message)?;
+                sender.send(message)?;
             }
         }
         Measure::Idle { millis } => thread::sleep(Duration::from_millis(millis)),
@@ -134,10 +134,10 @@ pub(crate) fn answer(plan: &Plan, receiver: &mut impl Receiver, sender: &mut imp
     let Measure::RoundTrip { messages, warmup } = plan.measure else {
         anyhow::bail!("only a round trip has a server")
     };
-    let mut message = vec![0; plan.size];
+    let message = buffer(plan.size);
     for _ in 0..warmup + messages {
         receiver.receive(|found| message.copy_from_slice(found))?;
-        sender.send(&message)?;
+        sender.send(message)?;
     }
     Ok(Outcome::default())
 }
