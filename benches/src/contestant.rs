@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use bench_kit::{Plan, serve};
 
-use crate::floors::{CacheLine, CasRing, FutexWake, RecordRing, U64Ring};
+use crate::floors::{CacheLine, CasRing, FutexWake, Memcpy, RecordRing, U64Ring};
 use crate::kernel::{BatchedPipe, Datagram, MessageQueue, Pipe, SeqPacket, Socket, Stream, Tcp};
 use crate::ours::Ours;
 use crate::report::Kind;
@@ -32,6 +32,8 @@ impl Contestant {
         };
         let mut command = Command::new(program);
         command.arg(serde_json::to_string(plan)?);
+        // Some have no other way to be told where their sockets belong.
+        command.env("TMPDIR", &plan.place);
         Ok(command)
     }
 }
@@ -63,14 +65,10 @@ pub(crate) const BUILT_IN: &[BuiltIn] = &[
     BuiltIn { name: "u64 ring", kind: Kind::Floor, can: U64Ring::can, play: serve::<U64Ring> },
     BuiltIn { name: "record ring", kind: Kind::Floor, can: RecordRing::can, play: serve::<RecordRing> },
     BuiltIn { name: "CAS ring", kind: Kind::Floor, can: CasRing::can, play: serve::<CasRing> },
+    BuiltIn { name: "memcpy", kind: Kind::Floor, can: Memcpy::can, play: serve::<Memcpy> },
     BuiltIn { name: "futex wake", kind: Kind::Floor, can: FutexWake::can, play: serve::<FutexWake> },
     BuiltIn { name: "pipe", kind: Kind::Peer, can: Pipe::can, play: serve::<Pipe> },
-    BuiltIn {
-        name: "pipe, 64 KiB batches",
-        kind: Kind::Peer,
-        can: BatchedPipe::can,
-        play: serve::<BatchedPipe>,
-    },
+    BuiltIn { name: "batched pipe", kind: Kind::Peer, can: BatchedPipe::can, play: serve::<BatchedPipe> },
     BuiltIn {
         name: "unix stream",
         kind: Kind::Peer,

@@ -13,6 +13,8 @@ pub(crate) struct OurReceiver {
     consumer: Consumer,
     /// What is read is committed in such pieces, and when there is no more.
     piece: u64,
+    /// They hold their lanes and send nothing.
+    _idle: Vec<Producer>,
 }
 
 impl Ours {
@@ -43,10 +45,15 @@ impl Transport for Ours {
     fn receiver(plan: &Plan, name: &str) -> Result<OurReceiver> {
         let settings = &plan.settings;
         let order = if settings.total_order { Order::Total } else { Order::Fifo };
-        let options =
-            RegionOptions::new().capacity(settings.capacity).record_align(settings.align).order(order);
+        let lanes = settings.senders + settings.idle_lanes;
+        let options = RegionOptions::new()
+            .capacity(settings.capacity)
+            .record_align(settings.align)
+            .max_producers(lanes.max(RegionOptions::DEFAULT_MAX_PRODUCERS))
+            .order(order);
         let region = options.create(plan.place.join(name))?;
-        Ok(OurReceiver { consumer: region.consumer()?, piece: settings.capacity / 8 })
+        let idle = (0..settings.idle_lanes).map(|_| region.producer()).collect::<Result<_, _>>()?;
+        Ok(OurReceiver { consumer: region.consumer()?, piece: settings.capacity / 8, _idle: idle })
     }
 
     fn sender(plan: &Plan, name: &str) -> Result<OurSender> {

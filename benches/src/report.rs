@@ -64,8 +64,13 @@ impl Spread {
     pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
-        let at = |part: usize| sorted.get((sorted.len().checked_sub(1)? * part + 2) / 4).copied();
-        Some(Spread { low: at(1)?, median: at(2)?, high: at(3)? })
+        // Between two figures, in proportion.
+        let at = |part: f64| {
+            let place = sorted.len().checked_sub(1)? as f64 * part;
+            let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+            Some(if below == above { below } else { below + (above - below) * place.fract() })
+        };
+        Some(Spread { low: at(0.25)?, median: at(0.5)?, high: at(0.75)? })
     }
 }
 
@@ -78,5 +83,42 @@ impl Series {
     /// Of its figures divided by those of `reference`, round by round.
     pub(crate) fn ratio_to(&self, reference: &Series) -> Option<Spread> {
         Spread::of(self.rounds.iter().zip(&reference.rounds).map(|(ours, theirs)| ours / theirs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spread(figures: &[f64]) -> Option<[f64; 3]> {
+        Spread::of(figures.iter().copied()).map(|spread| [spread.low, spread.median, spread.high])
+    }
+
+    #[test]
+    fn a_spread_is_the_median_and_the_quarters_of_figures_in_any_order() {
+        assert_eq!(spread(&[]), None);
+        assert_eq!(spread(&[7.0]), Some([7.0; 3]));
+        assert_eq!(spread(&[3.0, 1.0]), Some([1.5, 2.0, 2.5]));
+        assert_eq!(spread(&[5.0, 1.0, 4.0, 2.0, 3.0]), Some([2.0, 3.0, 4.0]));
+        assert_eq!(spread(&[8.0, 0.0, 4.0]), Some([2.0, 4.0, 6.0]));
+        // One round that went wrong moves nothing.
+        assert_eq!(spread(&[2.0, 2.0, 2.0, 2.0, 1e9]), Some([2.0; 3]));
+        assert_eq!(spread(&[f64::INFINITY; 4]), Some([f64::INFINITY; 3]));
+    }
+
+    #[test]
+    fn ratios_are_taken_round_by_round_as_far_as_both_played() {
+        let series = |rounds: &[f64]| Series {
+            who: String::new(),
+            kind: Kind::Ours,
+            rounds: rounds.to_vec(),
+            percentiles: None,
+            lost: 0,
+            wrong: 0,
+            skipped: None,
+        };
+        let ratio = series(&[1.0, 4.0, 9.0]).ratio_to(&series(&[1.0, 2.0])).unwrap();
+        assert_eq!((ratio.low, ratio.median, ratio.high), (1.25, 1.5, 1.75));
+        assert!(series(&[1.0]).ratio_to(&series(&[])).is_none());
     }
 }

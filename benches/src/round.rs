@@ -1,11 +1,14 @@
 //! One round: the processes of one contestant, started together, and what they
 //! say in the end.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bench_kit::{Measure, Outcome, Plan, Role, Settings, Step};
@@ -14,6 +17,8 @@ use crate::contestant::Contestant;
 
 /// A side that says nothing for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// While one side is waited for, the others are looked at so often.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Where the sides run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +37,19 @@ struct Side {
     /// Closed, it says that all are done.
     input: Option<ChildStdin>,
     lines: mpsc::Receiver<String>,
+    /// What it says for people, when it has ended.
+    errors: mpsc::Receiver<String>,
 }
 
 impl Side {
     fn start(contestant: &Contestant, plan: &Plan) -> Result<Side> {
         let mut command = contestant.command(plan)?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("its output is a pipe")?;
-        Ok(Side { child, input, lines: lines_of(output) })
+        let errors = child.stderr.take().context("its errors are a pipe")?;
+        Ok(Side { child, input, lines: lines_of(output), errors: rest_of(errors) })
     }
 
     fn say(&mut self, step: Step) -> Result<()> {
@@ -50,11 +58,30 @@ impl Side {
         Ok(())
     }
 
-    fn line(&mut self) -> Result<String> {
-        match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) => Ok(line),
-            Err(mpsc::RecvTimeoutError::Timeout) => bail!("it hangs"),
-            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("it ended: {}", self.child.wait()?),
+    /// Why it ended, if it did and not in order.
+    fn failure(&mut self) -> Result<()> {
+        let Some(status) = self.child.try_wait()?.filter(|status| !status.success()) else { return Ok(()) };
+        let said = self.errors.recv_timeout(LOOK).unwrap_or_default();
+        let said = said.trim().trim_start_matches("Error: ").trim_start_matches("benches: ");
+        bail!("it ended with {status}: {said}")
+    }
+}
+
+/// The next line of side `at`; the failure of any of them instead.
+fn line_of(sides: &mut [Side], at: usize) -> Result<String> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match sides[at].lines.recv_timeout(LOOK) {
+            Ok(line) => return Ok(line),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                sides.iter_mut().try_for_each(Side::failure)?;
+                anyhow::ensure!(Instant::now() < until, "it hangs");
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                sides[at].child.wait()?;
+                sides[at].failure()?;
+                bail!("it ended before its turn");
+            }
         }
     }
 }
@@ -78,6 +105,24 @@ fn lines_of(output: ChildStdout) -> mpsc::Receiver<String> {
         }
     });
     receiver
+}
+
+/// All that a side writes for people.
+fn rest_of(mut errors: ChildStderr) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = errors.read_to_end(&mut text);
+        // Nobody asks for it while all is well.
+        let _ = sender.send(String::from_utf8_lossy(&text).into_owned());
+    });
+    receiver
+}
+
+/// What a contestant is and how it is set up for `plan`, in its own words.
+pub(crate) fn describe(contestant: &Contestant, plan: &Plan) -> Result<String> {
+    let plan = Plan { name: contestant.name.to_owned(), role: Role::Describe, ..plan.clone() };
+    line_of(&mut [Side::start(contestant, &plan)?], 0)
 }
 
 /// Messages one way, as fast as they go.
@@ -106,6 +151,10 @@ fn plan(size: usize, measure: Measure) -> Plan {
 /// Plays one round and gives what the side that takes the time measured.
 pub(crate) fn play(contestant: &Contestant, plan: &Plan, cores: Cores) -> Result<Outcome> {
     let place = tempfile::Builder::new().prefix("benches").tempdir_in(folder())?;
+    let _names = Names(place.path());
+    if contestant.is_pair && cores == Cores::One {
+        bail!("its two threads take a core each");
+    }
     let is_round_trip = matches!(plan.measure, Measure::RoundTrip { .. });
     let roles = match (contestant.is_pair, is_round_trip) {
         (true, _) => vec![Role::Both],
@@ -132,17 +181,33 @@ pub(crate) fn play(contestant: &Contestant, plan: &Plan, cores: Cores) -> Result
             side.say(step)?;
         }
         if step != Step::Go {
-            for side in &mut sides {
-                let line = side.line()?;
+            for at in 0..sides.len() {
+                let line = line_of(&mut sides, at)?;
                 anyhow::ensure!(line == "ok", "expected ok after {step:?}, got {line:?}");
             }
         }
     }
-    Ok(serde_json::from_str(&sides[0].line()?)?)
+    Ok(serde_json::from_str(&line_of(&mut sides, 0)?)?)
+}
+
+/// Names in `/dev/shm` of those who cannot have theirs elsewhere. They begin with
+/// the name of the round's folder, and go with it, however a side ended.
+struct Names<'a>(&'a Path);
+
+impl Drop for Names<'_> {
+    fn drop(&mut self) {
+        let Some(ours) = self.0.file_name() else { return };
+        for name in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if name.path() != self.0 && name.file_name().as_bytes().starts_with(ours.as_bytes()) {
+                // It may be gone by now.
+                let _ = fs::remove_file(name.path());
+            }
+        }
+    }
 }
 
 /// For what the rounds leave: in memory if there is a place for it.
-fn folder() -> std::path::PathBuf {
-    let memory = std::path::Path::new("/dev/shm");
+pub(crate) fn folder() -> std::path::PathBuf {
+    let memory = Path::new("/dev/shm");
     if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
 }

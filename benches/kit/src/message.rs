@@ -62,6 +62,20 @@ fn stamp(message: &mut [u8], number: u64) {
     message[last..].copy_from_slice(&number);
 }
 
+/// The message in a slot of `N` bytes, at least as many as its own: for queues
+/// of things of one type. One of just so many is copied as an array.
+#[inline(always)]
+pub fn slot<const N: usize>(message: &[u8]) -> [u8; N] {
+    match message.try_into() {
+        Ok(whole) => whole,
+        Err(_) => {
+            let mut slot = [0; N];
+            slot[..message.len()].copy_from_slice(message);
+            slot
+        }
+    }
+}
+
 /// What is wrong with the messages that came.
 #[derive(Debug)]
 pub struct Check {

@@ -32,6 +32,12 @@ pub(crate) fn send(plan: &Plan, number: u32, sender: &mut impl Sender) -> Result
     let mut source = Source::new(plan.size, number);
     let before = cpu_nanos();
     match plan.measure {
+        Measure::OneWay { messages, warmup, batch: 1, work } if plan.settings.in_place => {
+            for _ in 0..warmup + messages {
+                (0..work).for_each(|_| spin_loop());
+                sender.send_in_place(&mut source)?;
+            }
+        }
         Measure::OneWay { messages, warmup, batch: 1, work: 0 } => {
             for _ in 0..warmup + messages {
                 sender.send(source.next_message())?;

@@ -4,9 +4,9 @@
 mod cache_line;
 mod cas_ring;
 mod futex_wake;
+mod memcpy;
 mod record_ring;
 mod shared;
-mod single;
 mod u64_ring;
 
 use anyhow::{Result, ensure};
@@ -15,8 +15,8 @@ use bench_kit::Plan;
 pub(crate) use cache_line::CacheLine;
 pub(crate) use cas_ring::CasRing;
 pub(crate) use futex_wake::FutexWake;
+pub(crate) use memcpy::Memcpy;
 pub(crate) use record_ring::RecordRing;
-pub(crate) use single::{memcpy_rate, open_mmap};
 pub(crate) use u64_ring::U64Ring;
 
 /// Refuses a plan with several senders.
