@@ -117,7 +117,10 @@ fn build_program(peer: &Peer) -> Result<PathBuf> {
     let output = cargo.output().with_context(|| format!("{cargo:?} in {}", folder.display()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let why = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it does not say why");
+        // Behind the last error may come what was not begun because of it.
+        let errors = said.lines().rfind(|line| line.contains("error"));
+        let last = said.lines().rfind(|line| !line.trim().is_empty());
+        let why = errors.or(last).unwrap_or("it does not say why");
         match peer.needs {
             "" => bail!("{}", why.trim()),
             needs => bail!("{} (it needs the packages {needs})", why.trim()),

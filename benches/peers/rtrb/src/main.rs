@@ -64,9 +64,9 @@ impl<const N: usize> Receiver for RtrbReceiver<N> {
 fn main() -> Result<()> {
     bench_kit::main(|plan| match plan.size {
         ..=8 => serve_pair::<Rtrb<8>>(plan),
-        ..=64 => serve_pair::<Rtrb<64>>(plan),
-        ..=256 => serve_pair::<Rtrb<256>>(plan),
-        ..=1024 => serve_pair::<Rtrb<1024>>(plan),
+        9..=64 => serve_pair::<Rtrb<64>>(plan),
+        65..=256 => serve_pair::<Rtrb<256>>(plan),
+        257..=1024 => serve_pair::<Rtrb<1024>>(plan),
         size => bail!("arrays of {size} bytes are not what such queues are for"),
     })
 }
