@@ -11,6 +11,7 @@ mod json;
 mod kernel;
 mod machine;
 mod ours;
+mod peers;
 mod play;
 mod plot;
 mod report;
@@ -32,17 +33,12 @@ use args::Args;
 use cases::{Case, Way};
 use play::{Pace, Player};
 use report::{CaseResult, Kind};
-use roster::{Known, Roster};
+use roster::Roster;
 
 /// A message of ours was lost or wrong.
 const WRONG: u8 = 1;
 /// It could not go on.
 const FAILED: u8 = 2;
-
-/// SEAM: `peers::all()`, which says loudly who cannot be built.
-fn peers() -> Result<Vec<Known>> {
-    Ok(Vec::new())
-}
 
 /// The cases that are not played in rounds.
 fn special(case: &str, quick: bool) -> Result<Vec<CaseResult>> {
@@ -81,8 +77,7 @@ fn measure(args: &Args) -> Result<bool> {
         signal_hook::flag::register(signal, stop.clone())?;
     }
     let asked = args.peers();
-    let peers = if asked.as_ref().is_some_and(Vec::is_empty) { Vec::new() } else { peers()? };
-    let all = roster::built_in().into_iter().chain(peers).collect();
+    let all = roster::built_in().into_iter().chain(roster::peers()).collect();
     let roster = Roster::new(all, asked.as_deref())?;
     let pace = Pace::of(args.quick);
     print_head(&roster, pace);
@@ -146,11 +141,11 @@ fn print_head(roster: &Roster, pace: Pace) {
         pace.rival_rounds,
         pace.round.as_millis()
     );
+    let plan = round::one_way(64, 1);
     for known in roster.all() {
-        let plan = round::one_way(64, 1);
-        let what = round::describe(&known.contestant, &plan)
-            .unwrap_or_else(|error| format!("cannot take part: {error:#}"));
-        println!("{}: {what}", known.contestant.name);
+        let contestant = known.contestant.as_ref().map_err(|why| anyhow::anyhow!("cannot be built: {why}"));
+        let what = contestant.and_then(|contestant| round::describe(contestant, &plan));
+        println!("{}: {}", known.name, what.unwrap_or_else(|error| format!("skipped: {error:#}")));
     }
     println!();
 }

@@ -1,6 +1,6 @@
 //! The library, as a user would use it.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bench_kit::{Plan, Receiver, Sender, Source, Transport};
 use shmring::{Consumer, Flags, Order, Producer, Read, Region, RegionOptions};
 
@@ -15,6 +15,17 @@ pub(crate) struct OurReceiver {
     piece: u64,
     /// They hold their lanes and send nothing.
     _idle: Vec<Producer>,
+}
+
+impl Ours {
+    /// Refuses what the region would refuse.
+    pub(crate) fn can(plan: &Plan) -> Result<()> {
+        let settings = &plan.settings;
+        let options = RegionOptions::new().capacity(settings.capacity).record_align(settings.align);
+        let most = options.create_anonymous()?.max_message();
+        ensure!(plan.size <= most, "{} bytes are more than {most}, the most with this capacity", plan.size);
+        Ok(())
+    }
 }
 
 impl Transport for Ours {

@@ -2,7 +2,6 @@
 //! the next one. So a machine that changes its speed changes it for all, and
 //! what is divided was measured side by side.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -129,7 +128,7 @@ impl Player<'_> {
             let players: Vec<usize> = (0..tables.len()).filter(is_in).collect();
             for place in 0..players.len() {
                 let at = players[(round + place) % players.len()];
-                tables[at].round(group.figure, &group.entries[at], self.round);
+                tables[at].round(group.figure, &group.entries[at], self);
                 self.go_on()?;
             }
         }
@@ -150,11 +149,13 @@ impl Player<'_> {
     }
 
     /// The contestant, and the plan with as many messages as fill a round.
-    fn prepare(&self, entry: &Entry) -> Result<(Arc<Contestant>, Plan)> {
+    fn prepare(&self, entry: &Entry) -> Result<Ready<'_>> {
         let known = self.roster.find(&entry.name).map_err(anyhow::Error::msg)?;
+        let contestant =
+            known.contestant.as_ref().map_err(|why| anyhow::anyhow!("cannot be built: {why}"))?;
         (known.can)(&entry.plan)?;
-        let plan = self.calibrate(entry, |plan| (self.round)(&known.contestant, plan, entry.cores))?;
-        Ok((known.contestant.clone(), plan))
+        let plan = self.calibrate(entry, |plan| (self.round)(contestant, plan, entry.cores))?;
+        Ok((contestant, plan))
     }
 
     fn calibrate(&self, entry: &Entry, round: impl Fn(&Plan) -> Result<Outcome>) -> Result<Plan> {
@@ -172,12 +173,18 @@ impl Player<'_> {
             let outcome = round(&with_messages(entry, messages, messages / 8))?;
             let nanos = outcome.nanos.max(1);
             if nanos >= wanted / 4 || messages >= MOST {
-                let messages = (messages as u128 * wanted as u128 / nanos as u128) as u64;
-                let messages = messages.clamp(FEWEST, MOST);
-                return Ok(with_messages(entry, messages, warmup(entry, messages)));
+                return Ok(self.filling(entry, messages, nanos));
             }
             messages = (messages * (wanted / 2 / nanos).clamp(2, 64)).min(MOST);
         }
+    }
+
+    /// As many messages as fill a round, when so many took so long.
+    fn filling(&self, entry: &Entry, messages: u64, nanos: u64) -> Plan {
+        let wanted = self.pace.round.as_nanos();
+        let messages = (messages as u128 * wanted / nanos.max(1) as u128) as u64;
+        let messages = messages.clamp(FEWEST, MOST);
+        with_messages(entry, messages, warmup(entry, messages))
     }
 }
 
@@ -200,15 +207,18 @@ fn with_messages(entry: &Entry, messages: u64, warmup: u64) -> Plan {
     plan
 }
 
+/// A contestant and the plan that fills its rounds.
+type Ready<'a> = (&'a Contestant, Plan);
+
 /// What one entry has shown so far.
-struct Table {
+struct Table<'a> {
     series: Series,
     percentiles: Vec<[u64; 4]>,
-    ready: Option<(Arc<Contestant>, Plan)>,
+    ready: Option<Ready<'a>>,
 }
 
-impl Table {
-    fn of(entry: &Entry, prepared: Result<(Arc<Contestant>, Plan)>) -> Table {
+impl<'a> Table<'a> {
+    fn of(entry: &Entry, prepared: Result<Ready<'a>>) -> Table<'a> {
         let (ready, skipped) = match prepared {
             Ok(ready) => (Some(ready), None),
             Err(error) => (None, Some(format!("{error:#}"))),
@@ -225,9 +235,13 @@ impl Table {
         Table { series, percentiles: Vec::new(), ready }
     }
 
-    fn round(&mut self, figure: Figure, entry: &Entry, round: &PlayRound) {
-        let Some((contestant, plan)) = &self.ready else { return };
-        let played = round(contestant, plan, entry.cores).and_then(|outcome| {
+    fn round(&mut self, figure: Figure, entry: &Entry, player: &Player) {
+        let Some((contestant, plan)) = &mut self.ready else { return };
+        let played = (player.round)(contestant, plan, entry.cores).and_then(|outcome| {
+            // Something held it up when its messages were counted.
+            if outcome.nanos < player.pace.round.as_nanos() as u64 / 2 {
+                *plan = player.filling(entry, outcome.messages / plan.settings.senders as u64, outcome.nanos);
+            }
             self.series.lost += outcome.lost;
             self.series.wrong += outcome.wrong;
             Ok((figure.of(&outcome)?, outcome.latency))
@@ -265,8 +279,7 @@ mod tests {
     use bench_kit::Percentiles;
 
     use super::*;
-    use crate::contestant;
-    use crate::roster::Known;
+    use crate::roster::tests::candidate;
     use crate::round::one_way;
 
     const PACE: Pace = Pace { rounds: 4, rival_rounds: 7, round: Duration::from_millis(40) };
@@ -282,9 +295,8 @@ mod tests {
     }
 
     fn play(group: &Group, round: &PlayRound) -> Result<CaseResult> {
-        let known = |name, kind| Known::new(contestant::built_in(name), kind);
-        let all =
-            vec![known("ours", Kind::Ours), known("cache line", Kind::Floor), known("pipe", Kind::Peer)];
+        let all = [("ours", Kind::Ours), ("cache line", Kind::Floor), ("pipe", Kind::Peer)];
+        let all = all.map(|(name, kind)| candidate(name, kind)).into();
         let roster = Roster::new(all, None).unwrap();
         Player { roster: &roster, pace: PACE, round, stop: &AtomicBool::new(false) }.play(group)
     }
@@ -332,6 +344,21 @@ mod tests {
         assert_eq!(messages("pipe"), (FEWEST, 2));
         let rates: Vec<_> = result.unwrap().series.iter().map(|s| s.spread().unwrap().median).collect();
         assert_eq!(rates, [100.0, 1e3 / 7e3, 1e3 / 5e7]);
+    }
+
+    #[test]
+    fn who_was_held_up_while_it_was_counted_sends_more_in_the_next_round() {
+        let (is_first, sent) = (RefCell::new(true), RefCell::new(Vec::new()));
+        let result = play(&group(None), &|contestant, plan, _| {
+            let is_held_up = contestant.name == "ours" && is_first.replace(false);
+            let outcome = outcome(plan, if is_held_up { 2_000_000 } else { 100 });
+            if contestant.name == "ours" {
+                sent.borrow_mut().push(outcome.messages);
+            }
+            Ok(outcome)
+        });
+        assert_eq!(*sent.borrow(), [16, 20, 400_000, 400_000, 400_000]);
+        assert_eq!(result.unwrap().series[0].rounds.len(), 4);
     }
 
     #[test]

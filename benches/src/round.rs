@@ -1,7 +1,10 @@
 //! One round: the processes of one contestant, started together, and what they
 //! say in the end.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -59,7 +62,8 @@ impl Side {
     fn failure(&mut self) -> Result<()> {
         let Some(status) = self.child.try_wait()?.filter(|status| !status.success()) else { return Ok(()) };
         let said = self.errors.recv_timeout(LOOK).unwrap_or_default();
-        bail!("it ended with {status}: {}", said.trim().trim_start_matches("Error: "))
+        let said = said.trim().trim_start_matches("Error: ").trim_start_matches("benches: ");
+        bail!("it ended with {status}: {said}")
     }
 }
 
@@ -147,6 +151,10 @@ fn plan(size: usize, measure: Measure) -> Plan {
 /// Plays one round and gives what the side that takes the time measured.
 pub(crate) fn play(contestant: &Contestant, plan: &Plan, cores: Cores) -> Result<Outcome> {
     let place = tempfile::Builder::new().prefix("benches").tempdir_in(folder())?;
+    let _names = Names(place.path());
+    if contestant.is_pair && cores == Cores::One {
+        bail!("its two threads take a core each");
+    }
     let is_round_trip = matches!(plan.measure, Measure::RoundTrip { .. });
     let roles = match (contestant.is_pair, is_round_trip) {
         (true, _) => vec![Role::Both],
@@ -182,8 +190,24 @@ pub(crate) fn play(contestant: &Contestant, plan: &Plan, cores: Cores) -> Result
     Ok(serde_json::from_str(&line_of(&mut sides, 0)?)?)
 }
 
+/// Names in `/dev/shm` of those who cannot have theirs elsewhere. They begin with
+/// the name of the round's folder, and go with it, however a side ended.
+struct Names<'a>(&'a Path);
+
+impl Drop for Names<'_> {
+    fn drop(&mut self) {
+        let Some(ours) = self.0.file_name() else { return };
+        for name in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if name.path() != self.0 && name.file_name().as_bytes().starts_with(ours.as_bytes()) {
+                // It may be gone by now.
+                let _ = fs::remove_file(name.path());
+            }
+        }
+    }
+}
+
 /// For what the rounds leave: in memory if there is a place for it.
 pub(crate) fn folder() -> std::path::PathBuf {
-    let memory = std::path::Path::new("/dev/shm");
+    let memory = Path::new("/dev/shm");
     if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
 }

@@ -103,7 +103,8 @@ pub(crate) fn of_targets(rows: &[Row]) -> String {
         let (Some(target), Some(sense), Some(met)) = (row.target, row.sense, row.met) else { continue };
         let sign = if sense == Sense::Max { "<=" } else { ">=" };
         let size = if row.size > 0 { bytes(row.size as u64) } else { String::new() };
-        let compared = if row.reference.is_some() { row.ratio } else { row.ours };
+        // Without a reference our figure is compared, unless it should have one.
+        let compared = row.ratio.or(row.ours.filter(|_| row.why.is_none()));
         let found = compared.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.3}"));
         let _ = write!(
             text,
@@ -130,6 +131,35 @@ mod tests {
     fn series(who: &str, kind: Kind, rounds: &[f64]) -> Series {
         let rounds = rounds.to_vec();
         Series { who: who.to_owned(), kind, rounds, percentiles: None, lost: 0, wrong: 0, skipped: None }
+    }
+
+    #[test]
+    fn targets_show_what_was_compared_and_why_it_does_not_count() {
+        let row = |size, ratio, why: Option<&str>| Row {
+            case: "wake".to_owned(),
+            size,
+            ours: Some(5.0),
+            reference: ratio,
+            ratio,
+            target: Some(1.1),
+            sense: Some(Sense::Max),
+            met: Some(why.is_none()),
+            options: "align 8".to_owned(),
+            why: why.map(str::to_owned),
+        };
+        let plain = Row { target: None, sense: None, met: None, ..row(8, None, None) };
+        let rows = [row(64, Some(1.0), None), row(0, None, None), row(8, None, Some("it\nhangs")), plain];
+        let text = of_targets(&rows);
+        let words: Vec<_> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            words,
+            [
+                "met wake 64 B 1.000 <= 1.1 with align 8",
+                "met wake 5.000 <= 1.1 with align 8",
+                "NOT MET wake 8 B - <= 1.1 with align 8 because it hangs",
+            ]
+        );
     }
 
     #[test]

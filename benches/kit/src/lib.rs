@@ -12,11 +12,13 @@ mod message;
 mod plan;
 mod serve;
 mod sides;
+mod stream;
 mod transport;
 
-pub use message::{Check, Source};
+pub use message::{Check, Source, buffer, slot};
 pub use plan::{Measure, Outcome, Percentiles, Plan, Role, Settings, Step};
 pub use serve::{main, pin, serve, serve_pair};
+pub use stream::Cutter;
 pub use transport::{Pair, Receiver, Sender, Transport, spin_until};
 
 /// Why a contestant cannot go on.

@@ -5,7 +5,7 @@ use anyhow::Context;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::{Outcome, Pair, Plan, Result, Role, Step, Transport, sides};
+use crate::{Measure, Outcome, Pair, Plan, Result, Role, Step, Transport, sides};
 
 /// The `main` of a contestant: the one argument is a [`Plan`] as JSON. `play`
 /// calls [`serve`] or [`serve_pair`] for the contestant that the plan names.
@@ -69,8 +69,27 @@ pub fn serve_pair<P: Pair>(plan: &Plan) -> Result<()> {
         return say(&P::describe(plan));
     }
     anyhow::ensure!(plan.role == Role::Both, "its two sides are threads");
+    let count = thread::available_parallelism()?.get();
+    let other_core = plan.core.map(|core| (core + 1) % count);
     step(Step::Bind)?;
-    let (senders, mut receiver) = P::pair(plan)?;
+    let (mut senders, mut receiver) = P::pair(plan)?;
+    if matches!(plan.measure, Measure::RoundTrip { .. }) {
+        let (mut back, mut answers) = P::pair(plan)?;
+        let (Some(mut there), Some(mut back)) = (senders.pop(), back.pop()) else {
+            anyhow::bail!("a round trip has a sender each way")
+        };
+        step(Step::Connect)?;
+        step(Step::Go)?;
+        let server_plan = plan.clone();
+        let server = thread::spawn(move || {
+            pin(server_plan.core)?;
+            sides::answer(&server_plan, &mut receiver, &mut back)
+        });
+        pin(other_core)?;
+        let outcome = sides::ask(plan, &mut answers, &mut there)?;
+        server.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
+        return tell(&outcome);
+    }
     step(Step::Connect)?;
     step(Step::Go)?;
     let sending: Vec<_> = senders
@@ -84,7 +103,7 @@ pub fn serve_pair<P: Pair>(plan: &Plan) -> Result<()> {
             })
         })
         .collect();
-    pin(plan.core.map(|core| core + 1))?;
+    pin(other_core)?;
     let outcome = sides::receive(plan, &mut receiver)?;
     for sent in sending {
         sent.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;

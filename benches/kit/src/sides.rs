@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::{Check, Measure, Outcome, Percentiles, Plan, Receiver, Result, Sender, Source};
+use crate::{Check, Measure, Outcome, Percentiles, Plan, Receiver, Result, Sender, Source, buffer};
 
 /// Processor time of this process so far.
 fn cpu_nanos() -> u64 {
@@ -32,6 +32,12 @@ pub(crate) fn send(plan: &Plan, number: u32, sender: &mut impl Sender) -> Result
     let mut source = Source::new(plan.size, number);
     let before = cpu_nanos();
     match plan.measure {
+        Measure::OneWay { messages, warmup, batch: 1, work } if plan.settings.in_place => {
+            for _ in 0..warmup + messages {
+                (0..work).for_each(|_| spin_loop());
+                sender.send_in_place(&mut source)?;
+            }
+        }
         Measure::OneWay { messages, warmup, batch: 1, work: 0 } => {
             for _ in 0..warmup + messages {
                 sender.send(source.next_message())?;
@@ -52,11 +58,11 @@ pub(crate) fn send(plan: &Plan, number: u32, sender: &mut impl Sender) -> Result
             }
         }
         Measure::Wake { messages, every } => {
-            let mut message = vec![0; plan.size];
+            let message = buffer(plan.size);
             for _ in 0..messages {
                 thread::sleep(Duration::from_micros(every));
                 message[..8].copy_from_slice(&now().to_le_bytes());
-                sender.send(&message)?;
+                sender.send(message)?;
             }
         }
         Measure::Idle { millis } => thread::sleep(Duration::from_millis(millis)),
@@ -128,10 +134,10 @@ pub(crate) fn answer(plan: &Plan, receiver: &mut impl Receiver, sender: &mut imp
     let Measure::RoundTrip { messages, warmup } = plan.measure else {
         anyhow::bail!("only a round trip has a server")
     };
-    let mut message = vec![0; plan.size];
+    let message = buffer(plan.size);
     for _ in 0..warmup + messages {
         receiver.receive(|found| message.copy_from_slice(found))?;
-        sender.send(&message)?;
+        sender.send(message)?;
     }
     Ok(Outcome::default())
 }

@@ -26,7 +26,7 @@ pub trait Pair {
     /// The end that sends.
     type Sender: Sender + Send + 'static;
     /// The end that receives.
-    type Receiver: Receiver;
+    type Receiver: Receiver + Send + 'static;
 
     /// As [`Transport::describe`].
     fn describe(plan: &Plan) -> String;
@@ -53,6 +53,13 @@ pub trait Sender {
     /// Hands over what it still holds back. Called after the last message.
     fn finish(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    /// Sends the next message of `source`, written where it is sent from, if it
+    /// can; otherwise a copy.
+    #[inline(always)]
+    fn send_in_place(&mut self, source: &mut Source) -> Result<()> {
+        self.send(source.next_message())
     }
 }
 

@@ -153,7 +153,7 @@ fn with_floors(floors: &[&str], plan: &Plan, cores: Cores) -> Vec<Entry> {
 
 /// Ours, those floors, and all others.
 fn everybody(roster: &Roster, floors: &[&str], plan: &Plan, cores: Cores) -> Vec<Entry> {
-    let others = roster.others().map(|known| entry(known.contestant.name, known.kind, plan, cores));
+    let others = roster.others().map(|known| entry(known.name, known.kind, plan, cores));
     with_floors(floors, plan, cores).into_iter().chain(others).collect()
 }
 

@@ -94,19 +94,20 @@ pub(super) fn steps(_: &Roster) -> Vec<Group> {
     vec![rival("ours, 1 MiB", group("one_way_128k_to_1m", "capacity 128 KiB", Figure::Rate, entries))]
 }
 
-pub(super) fn in_place(roster: &Roster) -> Vec<Group> {
+pub(super) fn in_place(_: &Roster) -> Vec<Group> {
     let groups = [64, 4096, 65536, 1 << 20].map(|size| {
         let capacity = (size == 1 << 20).then_some(ROOM);
         let tuning = Tuning { capacity, align: None };
         let copied = tuned(size, ONE_WAY, tuning);
         let mut plan = copied.clone();
         plan.settings.in_place = true;
-        let mut entries = everybody(roster, &["record ring", "memcpy"], &plan, Cores::Pinned);
-        if !entries.iter().any(|entry| entry.name == "iceoryx2") {
-            // It is told why the one that the target compares is not there.
-            entries.push(entry("iceoryx2", Kind::Peer, &plan, Cores::Pinned));
-        }
-        entries.insert(1, called("ours, copied", ours(&copied, Cores::Pinned)));
+        let entries = vec![
+            ours(&plan, Cores::Pinned),
+            called("ours, copied", ours(&copied, Cores::Pinned)),
+            floor("record ring", &copied, Cores::Pinned),
+            floor("memcpy", &copied, Cores::Pinned),
+            entry("iceoryx2", Kind::Peer, &plan, Cores::Pinned),
+        ];
         let group = group("in_place", tuning.text(), Figure::Rate, entries);
         if size == 1 << 20 { rival("iceoryx2", group) } else { group }
     });

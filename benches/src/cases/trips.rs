@@ -41,8 +41,8 @@ fn wake_plan(size: usize) -> Plan {
 pub(super) fn one_core(roster: &Roster) -> Vec<Group> {
     let all = |plan: &Plan| -> Vec<Entry> { everybody(roster, &["record ring"], plan, Cores::One) };
     vec![
-        group("one_core", "one way, one core", Figure::Rate, all(&one_way(64))),
-        group("one_core", "round trip, one core", Figure::HalfNanos, all(&super::round_trip(64))),
+        group("one_core", "one way", Figure::Rate, all(&one_way(64))),
+        group("one_core", "round trip", Figure::HalfNanos, all(&super::round_trip(64))),
     ]
 }
 

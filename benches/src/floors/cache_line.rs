@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Result, ensure};
-use bench_kit::{Measure, Plan, Receiver, Sender, Transport};
+use bench_kit::{Measure, Plan, Receiver, Sender, Transport, buffer};
 
 use super::shared::Shared;
 
@@ -15,7 +15,7 @@ pub(crate) struct LineSender(Shared);
 pub(crate) struct LineReceiver {
     line: Shared,
     next: u64,
-    message: Vec<u8>,
+    message: &'static mut [u8],
 }
 
 impl CacheLine {
@@ -40,7 +40,7 @@ impl Transport for CacheLine {
     fn receiver(plan: &Plan, name: &str) -> Result<LineReceiver> {
         CacheLine::can(plan)?;
         let line = Shared::create(&plan.place.join(name), 4096)?;
-        Ok(LineReceiver { line, next: 1, message: vec![0x5a; plan.size] })
+        Ok(LineReceiver { line, next: 1, message: buffer(plan.size) })
     }
 
     fn sender(plan: &Plan, name: &str) -> Result<LineSender> {
@@ -66,6 +66,6 @@ impl Receiver for LineReceiver {
         self.message[..8].copy_from_slice(&number);
         let last = self.message.len() - 8;
         self.message[last..].copy_from_slice(&number);
-        Ok(look(&self.message))
+        Ok(look(self.message))
     }
 }

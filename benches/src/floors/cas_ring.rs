@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
-use bench_kit::{Plan, Receiver, Sender, Transport, spin_until};
+use bench_kit::{Plan, Receiver, Sender, Transport, buffer, spin_until};
 
 use super::shared::Shared;
 
@@ -31,7 +31,7 @@ pub(crate) struct CasReceiver {
     capacity: u64,
     head: u64,
     published: u64,
-    message: Vec<u8>,
+    message: &'static mut [u8],
 }
 
 fn record(len: usize) -> u64 {
@@ -57,7 +57,7 @@ impl Transport for CasRing {
         CasRing::can(plan)?;
         let capacity = plan.settings.capacity;
         let ring = Shared::create(&plan.place.join(name), DATA + capacity as usize)?;
-        Ok(CasReceiver { ring, capacity, head: 0, published: 0, message: vec![0; plan.size] })
+        Ok(CasReceiver { ring, capacity, head: 0, published: 0, message: buffer(plan.size) })
     }
 
     fn sender(plan: &Plan, name: &str) -> Result<CasSender> {

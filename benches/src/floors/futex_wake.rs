@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail, ensure};
-use bench_kit::{Measure, Plan, Receiver, Sender, Transport};
+use bench_kit::{Measure, Plan, Receiver, Sender, Transport, buffer};
 use rustix::io::Errno;
 use rustix::thread::futex;
 
@@ -27,7 +27,7 @@ pub(crate) struct WakeSender {
 pub(crate) struct WakeReceiver {
     shared: Shared,
     received: u32,
-    message: Vec<u8>,
+    message: &'static mut [u8],
 }
 
 impl FutexWake {
@@ -52,7 +52,7 @@ impl Transport for FutexWake {
     fn receiver(plan: &Plan, name: &str) -> Result<WakeReceiver> {
         FutexWake::can(plan)?;
         let shared = Shared::create(&plan.place.join(name), SLOTS + COUNT_OF_SLOTS as usize * 8)?;
-        Ok(WakeReceiver { shared, received: 0, message: vec![0; plan.size] })
+        Ok(WakeReceiver { shared, received: 0, message: buffer(plan.size) })
     }
 
     fn sender(plan: &Plan, name: &str) -> Result<WakeSender> {
@@ -95,7 +95,7 @@ impl Receiver for WakeReceiver {
         let value = self.shared.word(slot(self.received)).load(Ordering::Relaxed);
         self.received = self.received.wrapping_add(1);
         self.message[..8].copy_from_slice(&value.to_le_bytes());
-        Ok(look(&self.message))
+        Ok(look(self.message))
     }
 }
 

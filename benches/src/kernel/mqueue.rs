@@ -1,5 +1,5 @@
 use anyhow::{Context, Result, bail, ensure};
-use bench_kit::{Plan, Receiver, Sender, Transport};
+use bench_kit::{Plan, Receiver, Sender, Transport, buffer};
 use nix::errno::Errno;
 use nix::mqueue::{MQ_OFlag, MqAttr, MqdT, mq_open, mq_receive, mq_send, mq_unlink};
 use nix::sys::stat::Mode;
@@ -13,7 +13,7 @@ pub(crate) struct QueueSender(MqdT);
 pub(crate) struct QueueReceiver {
     queue: MqdT,
     name: Option<Name>,
-    message: Vec<u8>,
+    message: &'static mut [u8],
 }
 
 /// Of a queue; gone from the system when this is dropped.
@@ -81,7 +81,7 @@ impl Transport for MessageQueue {
         MessageQueue::can(plan)?;
         let name = name_of(plan, name)?;
         let (queue, _) = make(&name, plan.size)?;
-        Ok(QueueReceiver { queue, name: Some(Name(name)), message: vec![0; plan.size] })
+        Ok(QueueReceiver { queue, name: Some(Name(name)), message: buffer(plan.size) })
     }
 
     fn sender(plan: &Plan, name: &str) -> Result<QueueSender> {
@@ -104,7 +104,7 @@ impl Receiver for QueueReceiver {
         // All are connected by now. A side is killed in the end, so the name goes
         // as early as it can.
         self.name = None;
-        let len = mq_receive(&self.queue, &mut self.message, &mut 0)?;
+        let len = mq_receive(&self.queue, self.message, &mut 0)?;
         Ok(look(&self.message[..len]))
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use anyhow::{Context, Result, ensure};
-use bench_kit::{Measure, Plan, Receiver, Sender, Transport};
+use bench_kit::{Measure, Plan, Receiver, Sender, Transport, buffer};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
@@ -23,7 +23,7 @@ pub(crate) struct PipeSender(File);
 
 pub(crate) struct PipeReceiver {
     pipe: File,
-    message: Vec<u8>,
+    message: &'static mut [u8],
 }
 
 /// The same FIFO with 64 KiB of buffer on each side, as `BufWriter` and
@@ -39,7 +39,7 @@ pub(crate) struct BatchedSender {
 
 pub(crate) struct BatchedReceiver {
     pipe: BufReader<File>,
-    message: Vec<u8>,
+    message: &'static mut [u8],
 }
 
 impl Pipe {
@@ -110,7 +110,7 @@ impl Transport for Pipe {
 
     fn receiver(plan: &Plan, name: &str) -> Result<PipeReceiver> {
         Pipe::can(plan)?;
-        Ok(PipeReceiver { pipe: make(plan, name)?, message: vec![0; plan.size] })
+        Ok(PipeReceiver { pipe: make(plan, name)?, message: buffer(plan.size) })
     }
 
     fn sender(plan: &Plan, name: &str) -> Result<PipeSender> {
@@ -129,8 +129,8 @@ impl Receiver for PipeReceiver {
     #[inline(always)]
     fn receive<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
         // One read for what fits in the pipe; as many as it takes for the rest.
-        self.pipe.read_exact(&mut self.message).context("pipe")?;
-        Ok(look(&self.message))
+        self.pipe.read_exact(self.message).context("pipe")?;
+        Ok(look(self.message))
     }
 }
 
@@ -150,7 +150,7 @@ impl Transport for BatchedPipe {
     fn receiver(plan: &Plan, name: &str) -> Result<BatchedReceiver> {
         BatchedPipe::can(plan)?;
         let pipe = BufReader::with_capacity(BATCH, make(plan, name)?);
-        Ok(BatchedReceiver { pipe, message: vec![0; plan.size] })
+        Ok(BatchedReceiver { pipe, message: buffer(plan.size) })
     }
 
     fn sender(plan: &Plan, name: &str) -> Result<BatchedSender> {
@@ -184,8 +184,8 @@ impl Receiver for BatchedReceiver {
             self.pipe.consume(size);
             return Ok(looked);
         }
-        self.pipe.read_exact(&mut self.message).context("pipe")?;
-        Ok(look(&self.message))
+        self.pipe.read_exact(self.message).context("pipe")?;
+        Ok(look(self.message))
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use anyhow::{Context, Result, bail, ensure};
-use bench_kit::{Plan, Receiver, Sender, Transport};
+use bench_kit::{Plan, Receiver, Sender, Transport, buffer};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -71,7 +71,7 @@ pub(crate) struct SocketReceiver {
     ready: Vec<usize>,
     /// For messages that come in pieces: wait for all of them.
     flags: MsgFlags,
-    message: Vec<u8>,
+    message: &'static mut [u8],
 }
 
 struct Waiting {
@@ -159,7 +159,7 @@ impl<K: Kind> Transport for Socket<K> {
             connections: Vec::new(),
             ready: Vec::new(),
             flags: Self::flags(),
-            message: vec![0; plan.size],
+            message: buffer(plan.size),
         };
         let address: Box<dyn SockaddrLike> = match K::FAMILY {
             // The system chooses the port.
@@ -260,7 +260,7 @@ impl Receiver for SocketReceiver {
     fn receive<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
         let connection = self.next()?;
         let socket = self.connections[connection].as_raw_fd();
-        let mut len = recv(socket, &mut self.message, self.flags)?;
+        let mut len = recv(socket, self.message, self.flags)?;
         ensure!(len > 0, "the sender is gone");
         // A stream's message in pieces, in spite of the flag: a signal came.
         while len < self.message.len() && self.flags == MsgFlags::MSG_WAITALL {
