@@ -11,7 +11,8 @@ fn rows(case: &str) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("rows.json");
     let mut command = Command::new(env!("CARGO_BIN_EXE_benches"));
-    let done = command.args(["--quick", "--case", case, "--json"]).arg(&json).output().unwrap();
+    let done =
+        command.args(["--quick", "--peers", "none", "--case", case, "--json"]).arg(&json).output().unwrap();
     assert!(done.status.success(), "{case}: {}", String::from_utf8_lossy(&done.stderr));
     let rows: Vec<Value> = serde_json::from_str(&fs::read_to_string(Path::new(&json)).unwrap()).unwrap();
     assert!(!rows.is_empty(), "{case} has no rows");

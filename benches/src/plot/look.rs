@@ -7,6 +7,7 @@ use plotters::style::RGBColor;
 use crate::report::{CaseResult, Kind};
 
 const OURS: RGBColor = RGBColor(0, 114, 178);
+const OURS_OTHERWISE: RGBColor = RGBColor(100, 160, 205);
 const OTHERS: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -65,7 +66,7 @@ impl Looks {
         Looks(looks)
     }
 
-    /// That of a contestant with figures.
+    /// That of a contestant of the results.
     pub(super) fn get(&self, who: &str) -> Look {
         let found = self.0.iter().find(|(name, _)| name == who);
         found.map_or(Look::of(Kind::Peer, 0), |(_, look)| *look)
@@ -75,7 +76,9 @@ impl Looks {
 impl Look {
     fn of(kind: Kind, number: usize) -> Look {
         let (color, width, stroke) = match kind {
-            Kind::Ours => (OURS, if number == 0 { 4 } else { 3 }, Stroke::Solid),
+            Kind::Ours if number == 0 => (OURS, 4, Stroke::Solid),
+            // Ours with something else chosen.
+            Kind::Ours => (OURS_OTHERWISE, 2, Stroke::Solid),
             Kind::Floor => (FLOORS[number % FLOORS.len()], 2, Stroke::Dashed),
             Kind::Peer => (OTHERS[number % OTHERS.len()], 1, Stroke::Solid),
             Kind::Threads => (OTHERS[number % OTHERS.len()], 1, Stroke::Dotted),

@@ -100,6 +100,7 @@ fn each_chart_is_there_and_names_everybody() {
         }
         assert!(words.contains("a machine & a day"));
         assert!(!words.contains("records at 64") && !words.contains("one core"), "not the defaults");
+        // For whoever wants to look at them: a folder.
         if let Some(keep) = std::env::var_os("PLOTS") {
             fs::copy(&path, Path::new(&keep).join(path.file_name().unwrap())).unwrap();
         }

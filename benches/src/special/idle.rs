@@ -1,7 +1,6 @@
 //! What waiting costs: processor time of a process that is blocked, by the
 //! time that it is.
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,9 @@ use crate::report::{CaseResult, Kind};
 
 pub(super) const SIDE: &str = "idle";
 
+/// After so long, who waits looks whether the file is still what it was.
+const PERIOD: Duration = Duration::from_millis(50);
+
 /// What a side that waited has used.
 #[derive(Debug, Serialize, Deserialize)]
 struct Waited {
@@ -25,14 +27,16 @@ struct Waited {
 
 pub(super) fn measure(quick: bool) -> Result<Vec<CaseResult>> {
     let (rounds, time) = if quick { (1, Duration::from_millis(500)) } else { (3, Duration::from_secs(2)) };
-    let (mut consumers, mut producers) = (Vec::new(), Vec::new());
+    let (mut consumers, mut producers, mut sleepers) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         consumers.push(of_consumer(time)?);
         producers.push(of_producer(time)?);
+        sleepers.push(of_sleeper(time)?);
     }
     let row = |who: &str, rounds| {
         let options = format!("{who} for {} ms", time.as_millis());
-        result("idle_cpu_percent", options, "%", vec![series("ours", Kind::Ours, rounds)])
+        let floor = series("sleeps of 50 ms", Kind::Floor, sleepers.clone());
+        result("idle_cpu_percent", options, "%", vec![series("ours", Kind::Ours, rounds), floor])
     };
     Ok(vec![row("consumer blocked in read", consumers), row("producer blocked on a full ring", producers)])
 }
@@ -41,7 +45,7 @@ fn of_consumer(time: Duration) -> Result<f64> {
     let place = place()?;
     let path = place.path().join("ring");
     let mut producer = Region::create(&path)?.producer()?;
-    let mut side = start("consumer", &path)?;
+    let mut side = start("consumer", path.to_str().context("a path of ours")?)?;
     thread::sleep(time);
     producer.send(b"there is something")?;
     percent(&side.line()?, time)
@@ -51,7 +55,7 @@ fn of_producer(time: Duration) -> Result<f64> {
     let place = place()?;
     let path = place.path().join("ring");
     let mut consumer = Region::create(&path)?.consumer()?;
-    let mut side = start("producer", &path)?;
+    let mut side = start("producer", path.to_str().context("a path of ours")?)?;
     thread::sleep(time);
     // All that there was when it went to sleep, so that there is room.
     while let Read::Message(_) = consumer.try_read()? {}
@@ -59,10 +63,16 @@ fn of_producer(time: Duration) -> Result<f64> {
     percent(&side.line()?, time)
 }
 
+/// Who does nothing but wake up as often as who waits for a message.
+fn of_sleeper(time: Duration) -> Result<f64> {
+    let count = time.as_nanos() / PERIOD.as_nanos();
+    let mut side = start("sleeper", &count.to_string())?;
+    percent(&side.line()?, time)
+}
+
 /// A side that is about to wait.
-fn start(role: &str, path: &Path) -> Result<Side> {
-    let path = path.to_str().context("a path of ours")?;
-    let mut side = Side::start(SIDE, &[role.to_owned(), path.to_owned()])?;
+fn start(role: &str, what: &str) -> Result<Side> {
+    let mut side = Side::start(SIDE, &[role, what].map(str::to_owned))?;
     let line = side.line()?;
     ensure!(line == "ready", "not {line:?}");
     Ok(side)
@@ -77,11 +87,17 @@ fn percent(line: &str, at_least: Duration) -> Result<f64> {
 }
 
 pub(super) fn play(arguments: &[String]) -> Result<()> {
-    let [role, path] = arguments else { bail!("a role and a path were expected, not {arguments:?}") };
-    let region = Region::open(path)?;
+    let [role, what] = arguments else { bail!("a role and its own were expected, not {arguments:?}") };
     let waited = match role.as_str() {
-        "consumer" => read_one(region.consumer()?)?,
-        "producer" => send_one(region.producer()?)?,
+        "consumer" => read_one(Region::open(what)?.consumer()?)?,
+        "producer" => send_one(Region::open(what)?.producer()?)?,
+        "sleeper" => {
+            let count: u32 = what.parse()?;
+            waited(|| {
+                (0..count).for_each(|_| thread::sleep(PERIOD));
+                Ok(())
+            })?
+        }
         role => bail!("nothing here is called {role:?}"),
     };
     tell(&serde_json::to_string(&waited)?)
