@@ -112,11 +112,12 @@ impl Consumer {
         if (0..QUICK_GLANCES).any(|_| self.glance()) { self.take_next() } else { None }
     }
 
-    /// Who never waits notices deaths too.
+    /// Who never waits notices deaths too. The first time it only notes when: a
+    /// stream that is shorter than a period needs no look.
     #[cold]
     fn look_around_in_time(&mut self) -> Result<(), ReadError> {
         let now = Instant::now();
-        if self.waiting.next_check.is_none_or(|at| now >= at) {
+        if now >= *self.waiting.next_check.get_or_insert(now + PERIOD) {
             self.waiting.next_check = Some(now + PERIOD);
             self.look_around()?;
         }
