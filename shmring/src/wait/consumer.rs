@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use super::{Blocked, Over, PERIOD, wait};
 use crate::endpoint::{Consumer, Found, Read, ReadError, Wait};
 use crate::ring::Record;
+use crate::ring::sleep::Announced;
 
 /// So many glances, one right after the other, before anything else is done.
 const QUICK_GLANCES: u32 = 256;
@@ -12,6 +13,13 @@ struct ForRecord<'a> {
     found: Found,
     /// It has slept, so what woke it may be in any lane.
     is_woken: bool,
+    announced: Announced,
+}
+
+impl ForRecord<'_> {
+    fn new(consumer: &mut Consumer) -> ForRecord<'_> {
+        ForRecord { consumer, found: Found::Empty, is_woken: false, announced: Announced::default() }
+    }
 }
 
 impl Blocked for ForRecord<'_> {
@@ -30,7 +38,7 @@ impl Blocked for ForRecord<'_> {
     }
 
     fn doze(&mut self, at_most: Duration) {
-        self.consumer.doze(at_most);
+        self.consumer.doze(&mut self.announced, at_most);
         self.is_woken = true;
     }
 
@@ -87,8 +95,9 @@ impl Consumer {
             return Ok(Read::Message(self.message(&record)));
         }
         let mut waiting = std::mem::take(&mut self.waiting);
-        let mut blocked = ForRecord { consumer: self, found: Found::Empty, is_woken: false };
+        let mut blocked = ForRecord::new(self);
         let over = wait(&mut blocked, &mut waiting, deadline);
+        blocked.consumer.rise(&mut blocked.announced);
         let found = blocked.found;
         self.waiting = waiting;
         match over? {
@@ -129,7 +138,7 @@ impl Consumer {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Blocked, ForRecord, Found};
+    use super::{Announced, Blocked, ForRecord, Found};
     use crate::{Consumer, Read, Region, RegionOptions, Wait};
 
     #[test]
@@ -147,7 +156,7 @@ mod tests {
         cool(&mut consumer);
         for producer in &mut producers {
             producer.send(b"x").unwrap();
-            let mut blocked = ForRecord { consumer: &mut consumer, found: Found::Empty, is_woken: false };
+            let mut blocked = ForRecord::new(&mut consumer);
             blocked.doze(Duration::from_secs(60));
             assert_eq!(blocked.ready(), Ok(true), "lane {}", producer.lane());
             let found = blocked.found;
@@ -170,7 +179,7 @@ mod tests {
         // The producer has woken nobody: the close came before the sleep.
         let hang = Duration::from_secs(60);
         let started = Instant::now();
-        consumer.doze(hang);
+        consumer.doze(&mut Announced::default(), hang);
         assert!(started.elapsed() < hang, "slept with the end there");
     }
 }
