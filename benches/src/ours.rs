@@ -11,7 +11,7 @@ pub(crate) struct OurSender(Producer);
 
 pub(crate) struct OurReceiver {
     consumer: Consumer,
-    /// What is read is committed in such pieces, and when there is no more.
+    /// What is read is committed in such pieces.
     piece: u64,
     /// They hold their lanes and send nothing.
     _idle: Vec<Producer>,
@@ -35,7 +35,7 @@ impl Transport for Ours {
     fn describe(plan: &Plan) -> String {
         let settings = &plan.settings;
         format!(
-            "shmring {}, {} bytes a lane, records at {}, commits every eighth and when the ring is empty",
+            "shmring {}, {} bytes a lane, records at {}, commits every eighth",
             env!("CARGO_PKG_VERSION"),
             settings.capacity,
             settings.align
@@ -52,8 +52,10 @@ impl Transport for Ours {
             .max_producers(lanes.max(RegionOptions::DEFAULT_MAX_PRODUCERS))
             .order(order);
         let region = options.create(plan.place.join(name))?;
+        // A ring of few messages must be free for the next one.
+        let piece = if plan.size as u64 > settings.capacity / 4 { 1 } else { settings.capacity / 8 };
         let idle = (0..settings.idle_lanes).map(|_| region.producer()).collect::<Result<_, _>>()?;
-        Ok(OurReceiver { consumer: region.consumer()?, piece: settings.capacity / 8, _idle: idle })
+        Ok(OurReceiver { consumer: region.consumer()?, piece, _idle: idle })
     }
 
     fn sender(plan: &Plan, name: &str) -> Result<OurSender> {
@@ -84,14 +86,7 @@ impl Receiver for OurReceiver {
         if self.consumer.uncommitted() >= self.piece {
             self.consumer.commit();
         }
-        let read = match self.consumer.try_read()? {
-            Read::Empty => {
-                self.consumer.commit();
-                self.consumer.read()?
-            }
-            read => read,
-        };
-        match read {
+        match self.consumer.read()? {
             Read::Message(message) => Ok(look(message.payload)),
             other => bail!("a message was expected, not {other:?}"),
         }

@@ -36,10 +36,14 @@ impl Consumer {
         if self.control.is_guarded() || self.seat.is_inherited() {
             return None;
         }
-        let record = self.reader.take(&mut self.buffer)?;
-        let pace = &mut self.waiting.pace;
-        (pace.messages, pace.bytes) = (pace.messages + 1, pace.bytes + record.len as u64);
-        Some(record)
+        self.reader.take(&mut self.buffer)
+    }
+
+    /// True if all lanes are to be looked at before anything else; else the lane
+    /// whose turn it was has nothing now.
+    #[inline(always)]
+    pub(crate) fn is_turn_over(&self) -> bool {
+        self.reader.is_turn_over()
     }
 
     /// True if one of the lanes that are looked at each time has something, whose
@@ -52,6 +56,8 @@ impl Consumer {
     /// What was copied to the buffer.
     #[inline(always)]
     pub(crate) fn message(&mut self, record: &Record) -> Message<'_> {
+        let pace = &mut self.waiting.pace;
+        (pace.messages, pace.bytes) = (pace.messages + 1, pace.bytes + record.len as u64);
         let lane = &mut self.lanes[record.lane as usize];
         if !lane.is_name_known {
             lane.learn_name(self.reader.lane(record.lane).memory());

@@ -29,7 +29,7 @@ const TURN: u32 = 64;
 /// How many cold lanes are looked at each time.
 const COLD_LOOKS: u32 = 8;
 /// After so many looks that found nothing a lane is cold.
-const PATIENCE: u32 = 1000;
+const PATIENCE: u32 = 64;
 
 /// A lane gives some records, then another one.
 #[derive(Debug)]
@@ -81,6 +81,12 @@ impl Fair {
             self.hot.rotate_left(at + 1);
         }
         true
+    }
+
+    /// True if all lanes are to be looked at before one has a turn.
+    #[inline(always)]
+    pub(super) fn is_over(&self) -> bool {
+        self.left == 0 && self.next_turn == 0
     }
 
     #[inline(always)]

@@ -114,6 +114,16 @@ impl<M: Memory> Reader<M> {
         Some(message)
     }
 
+    /// True if [`scan`](Reader::scan) is to be asked before anything else; else
+    /// the lane whose turn it was has nothing now.
+    #[inline(always)]
+    pub fn is_turn_over(&self) -> bool {
+        match &self.turns {
+            Turns::Fair(fair) => fair.is_over(),
+            Turns::Total(_) => true,
+        }
+    }
+
     /// True if one of the lanes that [`scan`](Reader::scan) looks at each time has
     /// something, a message or not. In fair order it is its turn then.
     #[inline(always)]

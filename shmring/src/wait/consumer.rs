@@ -106,6 +106,9 @@ impl Consumer {
     /// microsecond: it needs nothing of what [`wait`] does.
     #[inline(always)]
     fn catch(&mut self) -> Option<Record> {
+        if self.is_turn_over() {
+            return None;
+        }
         if self.waiting.strategy != Wait::Spin {
             self.waiting.pace.keep_off();
         }

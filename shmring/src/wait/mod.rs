@@ -18,9 +18,10 @@ pub(crate) const PERIOD: Duration = Duration::from_millis(50);
 /// two sides that answer each other fall into lockstep: each goes to sleep while
 /// the other is woken. Measured at 8 B round trips on two cores: ten microseconds
 /// 0.5 us at the median and 60 to 75 us at the 99th percentile, fifty 0.5 and 1.5.
-/// A yield follows, and counts when cores are scarce.
 const LOOK_OUT: Duration = Duration::from_micros(50);
-/// Glances from one full look to the next, with a pause after each.
+/// Glances from one full look to the next, with a pause after each: some
+/// microseconds. From the second time on the core is offered to others before,
+/// which costs little when nobody wants it, and all when the other side does.
 const GLANCES: u32 = 64;
 
 /// One side of the ring that cannot go on.
@@ -46,33 +47,25 @@ enum Over {
     Interrupted,
 }
 
-/// The time before a sleep, in which what is waited for is seen at once.
-#[derive(Debug, Default)]
-struct Lookout {
-    /// When it began.
-    since: Option<Instant>,
-    has_yielded: bool,
-}
-
-impl Lookout {
-    /// Glances for a while, and yields once in the end. False when that is done.
-    fn stand(&mut self, blocked: &mut impl Blocked) -> bool {
-        if self.has_yielded {
-            return false;
-        }
+/// Glances for a while, in the time before a sleep. False if that is over; `since`
+/// is when it began.
+fn look_out(blocked: &mut impl Blocked, since: &mut Option<Instant>) -> bool {
+    match since {
         // The first glances come before the first look at the clock.
-        if self.since.is_some_and(|since| since.elapsed() >= LOOK_OUT) {
-            self.has_yielded = true;
-            thread::yield_now();
-            return true;
+        None => {
+            glance(blocked);
+            *since = Some(Instant::now());
         }
-        glances(blocked);
-        self.since.get_or_insert_with(Instant::now);
-        true
+        Some(since) if since.elapsed() >= LOOK_OUT => return false,
+        Some(_) => {
+            thread::yield_now();
+            glance(blocked);
+        }
     }
+    true
 }
 
-fn glances(blocked: &mut impl Blocked) {
+fn glance(blocked: &mut impl Blocked) {
     for _ in 0..GLANCES {
         if blocked.glance() {
             return;
@@ -88,7 +81,7 @@ fn wait<B: Blocked>(
     waiting: &mut Waiting,
     deadline: Option<Instant>,
 ) -> Result<Over, B::Error> {
-    let mut lookout = Lookout::default();
+    let mut since = None;
     loop {
         if blocked.ready()? {
             return Ok(Over::Ready);
@@ -97,8 +90,8 @@ fn wait<B: Blocked>(
             return Ok(Over::Interrupted);
         }
         match waiting.strategy {
-            Wait::Adaptive if lookout.stand(blocked) => continue,
-            Wait::Spin => glances(blocked),
+            Wait::Adaptive if look_out(blocked, &mut since) => continue,
+            Wait::Spin => glance(blocked),
             Wait::Adaptive | Wait::Park => {
                 let left = deadline.map_or(PERIOD, |d| d.saturating_duration_since(Instant::now()));
                 if !left.is_zero() {
