@@ -56,8 +56,7 @@ impl Consumer {
     /// What was copied to the buffer.
     #[inline(always)]
     pub(crate) fn message(&mut self, record: &Record) -> Message<'_> {
-        let pace = &mut self.waiting.pace;
-        (pace.messages, pace.bytes) = (pace.messages + 1, pace.bytes + record.len as u64);
+        self.waiting.pace.messages += 1;
         let lane = &mut self.lanes[record.lane as usize];
         if !lane.is_name_known {
             lane.learn_name(self.reader.lane(record.lane).memory());

@@ -51,6 +51,18 @@ pub(super) unsafe fn copy_out(shared: *mut u8, private: *mut u8, len: usize) {
     };
 }
 
+/// Asks for the line at `shared`, to be written.
+#[inline(always)]
+pub(super) fn prepare(shared: *mut u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a hint, which touches nothing, whatever the address.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) shared, options(nostack, preserves_flags, nomem));
+    }
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    let _ = shared;
+}
+
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod pieces {
     use std::arch::asm;
@@ -69,21 +81,23 @@ mod pieces {
         // SAFETY: each piece lies inside both ranges, which are as long as its
         // guard says.
         unsafe {
-            if len > 128 {
-                many(to, from, len);
-            } else if len > 64 {
-                four(to, from, 48);
-                four(to.add(len - 64), from.add(len - 64), 48);
-            } else if len >= 32 {
-                four(to, from, len - 16);
-            } else if len >= 16 {
+            if len < 16 {
+                if len >= 8 {
+                    eight(to, from);
+                    eight(to.add(len - 8), from.add(len - 8));
+                } else {
+                    (0..len).for_each(|at| one(to.add(at), from.add(at)));
+                }
+            } else if len < 32 {
                 sixteen(to, from);
                 sixteen(to.add(len - 16), from.add(len - 16));
-            } else if len >= 8 {
-                eight(to, from);
-                eight(to.add(len - 8), from.add(len - 8));
+            } else if len <= 64 {
+                four(to, from, len - 16);
+            } else if len <= 128 {
+                four(to, from, 48);
+                four(to.add(len - 64), from.add(len - 64), 48);
             } else {
-                (0..len).for_each(|at| one(to.add(at), from.add(at)));
+                many(to, from, len);
             }
         }
     }

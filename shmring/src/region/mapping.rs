@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::copy::{copy_in, copy_out};
+use super::copy::{self, copy_in, copy_out};
 use crate::layout::blocks::{control, lane, owner};
 use crate::layout::{Geometry, Place, Word};
 use crate::os::advice::{self, MapOptions, Part};
@@ -352,6 +352,10 @@ impl Memory for Mapping {
         let shared = self.payload(position, bytes.len());
         // SAFETY: as in `write`; the slice is ours alone.
         unsafe { copy_out(shared, bytes.as_mut_ptr(), bytes.len()) };
+    }
+    #[inline(always)]
+    fn prepare(&self, position: u64) {
+        copy::prepare(self.payload(position, 0));
     }
     #[inline(always)]
     fn keep_program_order(&self) {

@@ -161,6 +161,7 @@ impl<M: Memory> Writer<M> {
         let after = at.wrapping_add(size);
         self.memory.write(at.wrapping_add(HEADER_BYTES), payload);
         self.show(at, after, header);
+        self.memory.prepare(after.wrapping_add(size.max(64)));
         self.room -= size;
         self.tail = after;
         self.sequence = self.sequence.wrapping_add(1);

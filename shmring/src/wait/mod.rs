@@ -20,9 +20,15 @@ pub(crate) const PERIOD: Duration = Duration::from_millis(50);
 /// 0.5 us at the median and 60 to 75 us at the 99th percentile, fifty 0.5 and 1.5.
 const LOOK_OUT: Duration = Duration::from_micros(50);
 /// Glances from one full look to the next, with a pause after each: some
-/// microseconds. From the second time on the core is offered to others before,
-/// which costs little when nobody wants it, and all when the other side does.
+/// microseconds.
 const GLANCES: u32 = 64;
+/// After so many sleeps in a row it hardly looks out any more: cores are scarce,
+/// or the other side is slow. It yields before the sleep, which is all that it
+/// takes where both sides share a core.
+const IN_VAIN: u32 = 2;
+/// Every so often it looks out all the same: two sides that wake each other each
+/// time would else do so for ever.
+const NOT_IN_VAIN: u32 = 8;
 
 /// One side of the ring that cannot go on.
 trait Blocked {
@@ -47,22 +53,33 @@ enum Over {
     Interrupted,
 }
 
-/// Glances for a while, in the time before a sleep. False if that is over; `since`
-/// is when it began.
-fn look_out(blocked: &mut impl Blocked, since: &mut Option<Instant>) -> bool {
-    match since {
-        // The first glances come before the first look at the clock.
-        None => {
-            glance(blocked);
-            *since = Some(Instant::now());
+/// The time before a sleep, in which what is waited for is seen at once.
+#[derive(Debug, Default)]
+struct Lookout {
+    since: Option<Instant>,
+    has_yielded: bool,
+}
+
+impl Lookout {
+    /// Glances for a while, or yields in the end. False when that is done too.
+    /// `in_vain` is how many sleeps came in a row.
+    fn stand(&mut self, blocked: &mut impl Blocked, in_vain: u32) -> bool {
+        let is_brief = in_vain >= IN_VAIN && !in_vain.is_multiple_of(NOT_IN_VAIN);
+        match self.since {
+            // The first glances come before the first look at the clock.
+            None => {
+                glance(blocked);
+                self.since = Some(Instant::now());
+            }
+            Some(since) if !is_brief && since.elapsed() < LOOK_OUT => glance(blocked),
+            Some(_) if !self.has_yielded => {
+                self.has_yielded = true;
+                thread::yield_now();
+            }
+            Some(_) => return false,
         }
-        Some(since) if since.elapsed() >= LOOK_OUT => return false,
-        Some(_) => {
-            thread::yield_now();
-            glance(blocked);
-        }
+        true
     }
-    true
 }
 
 fn glance(blocked: &mut impl Blocked) {
@@ -81,20 +98,24 @@ fn wait<B: Blocked>(
     waiting: &mut Waiting,
     deadline: Option<Instant>,
 ) -> Result<Over, B::Error> {
-    let mut since = None;
+    let mut lookout = Lookout::default();
     loop {
         if blocked.ready()? {
+            if !lookout.has_yielded {
+                waiting.in_vain = 0;
+            }
             return Ok(Over::Ready);
         }
         if waiting.interrupted() {
             return Ok(Over::Interrupted);
         }
         match waiting.strategy {
-            Wait::Adaptive if look_out(blocked, &mut since) => continue,
+            Wait::Adaptive if lookout.stand(blocked, waiting.in_vain) => continue,
             Wait::Spin => glance(blocked),
             Wait::Adaptive | Wait::Park => {
                 let left = deadline.map_or(PERIOD, |d| d.saturating_duration_since(Instant::now()));
                 if !left.is_zero() {
+                    waiting.in_vain = waiting.in_vain.wrapping_add(1);
                     blocked.doze(left.min(PERIOD));
                 }
             }
