@@ -336,6 +336,13 @@ impl Producer {
         sleep::wake(self.memory().sleep_word(SleepWord::Consumer), || true);
     }
 
+    /// Forgets what is staged: of a batch whose drop was forgotten it would take
+    /// room that nobody can free.
+    #[inline]
+    pub(crate) fn abort(&mut self) {
+        self.writer.abort();
+    }
+
     #[inline]
     pub(crate) fn has_staged(&self) -> bool {
         self.writer.staged() > 0

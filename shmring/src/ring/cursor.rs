@@ -97,6 +97,13 @@ impl<M: Memory> Cursor<M> {
         !self.is_aside && self.memory.header(self.position) != 0
     }
 
+    /// The same, but for an end mark: one that nothing follows may stay for long.
+    #[inline(always)]
+    pub(super) fn is_news_there(&self) -> bool {
+        let word = if self.is_aside { 0 } else { self.memory.header(self.position) };
+        word != 0 && !record::may_be_end(word)
+    }
+
     /// The next record, if there is one. Everything about it is checked.
     #[inline(always)]
     pub(super) fn peek(&self, lane: u32) -> Result<Option<Record>, Corrupt> {

@@ -68,17 +68,20 @@ impl Fair {
 
     /// Gives what is left of the turn to the next lane that has something, of
     /// those that are looked at each time; false if none has. Where nothing is
-    /// left of it, [`scan`](Self::scan) comes first.
+    /// left of it nothing changes: [`scan`](Self::scan) comes first, and the next
+    /// lane must not lose its place.
     #[inline(always)]
     pub(super) fn glance<M: Memory>(&mut self, lanes: &Lanes<M>) -> bool {
-        let Some(at) = self.hot.iter().position(|&lane| lanes.get(lane).is_next_there()) else {
+        let Some(at) = self.hot.iter().position(|&lane| lanes.get(lane).is_news_there()) else {
             return false;
         };
-        self.lane = self.hot[at];
         self.left = self.left.max(std::mem::take(&mut self.next_turn));
-        self.misses[self.lane as usize] = Some(0);
-        if self.hot.len() > 1 {
-            self.hot.rotate_left(at + 1);
+        if self.left > 0 {
+            self.lane = self.hot[at];
+            self.misses[self.lane as usize] = Some(0);
+            if self.hot.len() > 1 {
+                self.hot.rotate_left(at + 1);
+            }
         }
         true
     }

@@ -134,6 +134,7 @@ impl Producer {
         max_len: usize,
         deadline: Option<Instant>,
     ) -> Result<Grant<'_>, SendError> {
+        self.abort();
         if let Err(SendError::Full) = self.claim(max_len) {
             self.wait_for_room(max_len, deadline)?;
         }

@@ -69,6 +69,98 @@ fn a_single_message_waits_for_one_turn() {
     }
 }
 
+/// The next message as a consumer takes it that waits: in one look if it can, else
+/// after a glance, else after a look at the lanes.
+fn take(reader: &mut Reader<&Heap>) -> Option<u32> {
+    if let Some(message) = reader.take(&mut []) {
+        return Some(message.lane);
+    }
+    if reader.glance()
+        && let Some(message) = reader.take(&mut [])
+    {
+        return Some(message.lane);
+    }
+    read(reader)
+}
+
+/// The lanes that glances give their turns to have no more than one turn of all
+/// together, whether they run dry at each message or never.
+#[test]
+fn a_glance_begins_no_turn() {
+    let shape = Shape { capacity: 1 << 12, align: 8, prefix: 0 };
+    for busy in [1, 2, 3] {
+        for dry in [true, false] {
+            let heaps = region(shape, 4);
+            let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
+            // The last lane is cold: it has nothing for long, and the others seldom.
+            for look in 0..2 * PATIENCE as usize {
+                assert_eq!(reader.scan(false), Ok(None));
+                assert!(look % 100 != 0 || send(&mut writers[look / 100 % 3]));
+                while reader.glance() && reader.take(&mut []).is_some() {}
+                reader.commit();
+            }
+            assert!(send(&mut writers[3]));
+            let mut waited = 0;
+            loop {
+                for writer in &mut writers[..busy] {
+                    while send(writer) && !dry {}
+                }
+                if take(&mut reader).expect("a message") == 3 {
+                    break;
+                }
+                reader.commit();
+                waited += 1;
+                // What is left of the turn, and one of each lane.
+                assert!(waited <= (busy + 1) * TURN, "{busy} {dry}");
+            }
+        }
+    }
+}
+
+/// A lane that gives what it has at glances is as hot as one that looks find.
+#[test]
+fn a_glance_keeps_a_lane_hot() {
+    let shape = Shape { capacity: 256, align: 8, prefix: 0 };
+    let heaps = region(shape, 2);
+    let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
+    for _ in 0..3 {
+        (1..PATIENCE).for_each(|_| assert_eq!(reader.scan(false), Ok(None)));
+        assert!(send(&mut writers[1]));
+        assert!(reader.glance());
+        assert_eq!(reader.take(&mut []).map(|message| message.lane), Some(1));
+        reader.commit();
+    }
+    assert!(send(&mut writers[0]));
+    assert!(!reader.glance(), "it is cold");
+    assert_eq!(reader.scan(true).unwrap().map(|message| message.lane), Some(0));
+}
+
+/// An end mark that nothing follows stays until the end of all: it takes nobody's
+/// turn, and its lane turns cold.
+#[test]
+fn an_end_that_waits_for_others_is_not_glanced_at() {
+    for prefix in [0, 8] {
+        let shape = Shape { capacity: 256, align: 8, prefix };
+        let heaps = region(shape, 2);
+        let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
+        writers[0].end().unwrap();
+        for look in 0..=PATIENCE {
+            assert!(!reader.glance());
+            reader.begin();
+            assert_eq!(reader.scan(true), Ok(None));
+            if look % 100 == 0 {
+                assert!(send(&mut writers[1]));
+                assert!(reader.glance());
+                assert_eq!(take(&mut reader), Some(1));
+            }
+        }
+        // Another stream follows, in a lane that is cold.
+        assert!(send(&mut writers[0]));
+        assert!(!reader.glance());
+        assert_eq!(take(&mut reader), Some(0));
+    }
+}
+
 /// Lanes that had nothing for long are looked at less often, a few at a time.
 #[test]
 #[cfg_attr(miri, ignore = "two hundred thousand looks")]

@@ -7,6 +7,7 @@ mod fairness;
 mod group;
 mod hostile;
 mod oracle;
+mod room;
 mod threads;
 
 use std::cell::Cell;
