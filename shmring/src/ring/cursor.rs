@@ -127,10 +127,9 @@ impl<M: Memory> Cursor<M> {
         if message.len > buffer.len() {
             return None;
         }
-        let after = self.after(&message);
+        self.position = self.after(&message);
+        self.sequence = message.sequence.wrapping_add(1);
         self.read(&message, &mut buffer[..message.len]);
-        self.position = after;
-        self.sequence = self.sequence.wrapping_add(1);
         Some(message)
     }
 
