@@ -53,6 +53,8 @@ pub struct Mapping {
     data: NonNull<u8>,
     /// The capacity, a power of two, less one.
     mask: u64,
+    /// The same for whole words.
+    word_mask: u64,
     /// That of `control`'s guard.
     mark: Option<Mark>,
     control: Arc<Control>,
@@ -237,6 +239,7 @@ impl Mapping {
             lane: control.lane(lane),
             data: control.map_ring(file, lane)?,
             mask: control.geometry.capacity() - 1,
+            word_mask: (control.geometry.capacity() - 1) & !7,
             mark: control.mark(),
             control: control.clone(),
         };
@@ -265,7 +268,7 @@ impl Mapping {
     /// The header word at a position: whole words only, in the first alias.
     #[inline(always)]
     fn header_word(&self, position: u64) -> &AtomicU64 {
-        let at = position & self.mask & !7;
+        let at = position & self.word_mask;
         // SAFETY: `at` is a multiple of 8 below the capacity, a power of two of
         // at least 8, so the word lies inside the first alias, which is
         // page-aligned. Payload bytes there are accessed through `copy` only.

@@ -1,3 +1,4 @@
+use super::shape::Rounding;
 use super::{Corrupt, Fault, Memory, Shape, writer};
 use crate::layout::record::{self, HEADER_BYTES, Kind};
 use crate::layout::{Cause, Slot, Word};
@@ -7,6 +8,7 @@ use crate::layout::{Cause, Slot, Word};
 pub struct Cursor<M> {
     memory: M,
     shape: Shape,
+    rounding: Rounding,
     /// Committed: the producer may overwrite what lies before.
     head: u64,
     /// Read up to here.
@@ -55,7 +57,17 @@ impl<M: Memory> Cursor<M> {
         let head = memory.load(Word::HeadPosition(slot));
         let sequence = memory.load(Word::HeadSequence(slot));
         let death = memory.load(Word::HeadDeath(slot));
-        Cursor { memory, shape, head, position: head, sequence, death, is_touched: false, is_aside: false }
+        Cursor {
+            memory,
+            shape,
+            rounding: shape.rounding(),
+            head,
+            position: head,
+            sequence,
+            death,
+            is_touched: false,
+            is_aside: false,
+        }
     }
 
     /// Takes the lane over from whoever read it last, at the first message
@@ -151,7 +163,7 @@ impl<M: Memory> Cursor<M> {
     /// last and a ring behind it.
     #[inline(always)]
     fn fits(&self, len: u32) -> bool {
-        let after = self.position.wrapping_add(self.shape.record_size(len as u64));
+        let after = self.position.wrapping_add(self.rounding.size(len as u64));
         after.wrapping_sub(self.head) <= self.shape.max_used()
     }
 
@@ -188,7 +200,7 @@ impl<M: Memory> Cursor<M> {
 
     #[inline(always)]
     fn after(&self, record: &Record) -> u64 {
-        record.position.wrapping_add(self.shape.record_size(record.len as u64))
+        record.position.wrapping_add(self.rounding.size(record.len as u64))
     }
 
     /// Copies the payload of `record` to `bytes`, which is as long as it.
