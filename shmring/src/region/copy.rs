@@ -57,7 +57,7 @@ pub(super) fn prepare(shared: *mut u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a hint, which touches nothing, whatever the address.
     unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) shared, options(nostack, preserves_flags, nomem));
+        std::arch::asm!("prefetchw [{}]", in(reg) shared, options(nostack, preserves_flags, readonly));
     }
     #[cfg(any(not(target_arch = "x86_64"), miri))]
     let _ = shared;
@@ -313,15 +313,13 @@ mod words {
 mod tests {
     use super::{copy_in, copy_out, words};
 
-    type Copy = (unsafe fn(*mut u8, *const u8, usize), unsafe fn(*mut u8, *mut u8, usize));
+    type CopyIn = unsafe fn(*mut u8, *const u8, usize);
+    type CopyOut = unsafe fn(*mut u8, *mut u8, usize);
 
     #[test]
     fn every_length_and_alignment_is_copied_exactly() {
         let source: Vec<u8> = (0..17_000).map(|i| i as u8 | 1).collect();
-        let ways: [Copy; 2] = [
-            (|a, b, n| unsafe { copy_in(a, b, n) }, |a, b, n| unsafe { copy_out(a, b, n) }),
-            (words::copy_in, words::copy_out),
-        ];
+        let ways: [(CopyIn, CopyOut); 2] = [(copy_in, copy_out), (words::copy_in, words::copy_out)];
         for (copy_in, copy_out) in ways {
             for at in 0..9 {
                 for len in (0..300).chain([511, 512, 513]).chain(2046..2051).chain(16_382..16_387) {
