@@ -86,9 +86,9 @@ pub mod ring;
 
 pub use endpoint::{
     Advice, AttachError, Available, Batch, Cause, Consumer, CreateError, Damage, Death, Flags, Gap, Grant,
-    HugePages, Lack, LaneStatus, Message, NameError, OpenError, Order, OwnedMessage, Owner, Producer,
-    ProducerOptions, Read, ReadError, Region, RegionOptions, RemoveError, Role, Schema, SendError, Sent,
-    Status, StreamId, Wait, path_of,
+    HugePages, InPlaceConsumer, InPlaceProducer, Lack, LaneStatus, Loan, Message, NameError, OpenError,
+    Order, OwnedMessage, Owner, Producer, ProducerOptions, Read, ReadError, Region, RegionOptions,
+    RemoveError, Role, Schema, SendError, Sent, Status, StreamId, Trust, Wait, path_of,
 };
 pub use layout::{CodecId, GeometryError, Refusal};
 pub use ring::{Corrupt, Fault};
