@@ -177,7 +177,6 @@ fn what_is_not_committed_leaves_no_trace() {
         drop(loan);
         let mut loan = producer.reserve(100).unwrap();
         loan.fill(2);
-        std::mem::forget(loan);
     }
     assert_eq!(producer.get_ref().sequence(), 1);
     expect(&mut consumer, 0, b"one");
@@ -210,7 +209,6 @@ fn a_producer_that_dies_with_a_loan_left_what_it_had_committed() {
         send(&mut producer, b"sent");
         let mut loan = producer.reserve(region.max_message() / 2).unwrap();
         loan.fill(1);
-        std::mem::forget(loan);
         producer.into_inner().abandon();
         expect(&mut consumer, round, b"sent");
         expect_death_and_end(&mut consumer);
