@@ -15,7 +15,7 @@ use crate::layout::blocks::{LaneState, Phase};
 use crate::layout::record::Kind;
 use crate::os::lock;
 use crate::region::{Mapping, SleepWord};
-use crate::ring::{Broken, Memory, Record, sleep};
+use crate::ring::{Broken, Memory, Reader, Record, sleep};
 
 /// Whether the end of all can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,27 @@ pub(super) enum End {
     /// In this lane a death has to be told first: see [`Stand::Hidden`].
     Hidden(u32, LaneState),
     Reached,
+}
+
+/// What is told of a message, with its bytes.
+#[inline(always)]
+pub(super) fn message<'a>(
+    lanes: &'a mut [Lane],
+    reader: &Reader<Mapping>,
+    record: &Record,
+    payload: &'a [u8],
+) -> Message<'a> {
+    let lane = &mut lanes[record.lane as usize];
+    if !lane.is_name_known {
+        lane.learn_name(reader.lane(record.lane).memory());
+    }
+    Message {
+        lane: lane.number,
+        name: lane.name.as_deref(),
+        sequence: record.sequence,
+        flags: Flags::from_bits(record.flags),
+        payload,
+    }
 }
 
 impl Consumer {
@@ -57,17 +78,7 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn message(&mut self, record: &Record) -> Message<'_> {
         self.waiting.pace.messages += 1;
-        let lane = &mut self.lanes[record.lane as usize];
-        if !lane.is_name_known {
-            lane.learn_name(self.reader.lane(record.lane).memory());
-        }
-        Message {
-            lane: lane.number,
-            name: lane.name.as_deref(),
-            sequence: record.sequence,
-            flags: Flags::from_bits(record.flags),
-            payload: &self.buffer[..record.len],
-        }
+        message(&mut self.lanes, &self.reader, record, &self.buffer[..record.len])
     }
 
     /// Looks for the next message, gap, death or end. Without `all`, lanes that

@@ -28,7 +28,7 @@ use crate::ring::{Claim, Corrupt, Fault, Memory, Writer, sleep};
 /// consumer; [`send`](Producer::send) and its kin wait for room.
 #[derive(Debug)]
 pub struct Producer {
-    writer: Writer<Mapping>,
+    pub(super) writer: Writer<Mapping>,
     lane: u32,
     state: LaneState,
     /// The sequence of the lane's first message ever.
@@ -37,7 +37,7 @@ pub struct Producer {
     corrupt: Option<Corrupt>,
     abandoned: bool,
     pub(crate) waiting: Waiting,
-    seat: Seat,
+    pub(super) seat: Seat,
 }
 
 /// Bits that travel with a message.

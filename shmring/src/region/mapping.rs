@@ -62,7 +62,8 @@ pub struct Mapping {
 
 // SAFETY: what the pointers point to belongs to `control`, which is Send and
 // Sync, and is accessed only as other processes access it at the same time: as
-// atomics, and by the copies of `copy`, which allow for that.
+// atomics, by the copies of `copy`, which allow for that, and as whoever made a
+// `Trust` answers for.
 unsafe impl Send for Mapping {}
 // SAFETY: as for Send.
 unsafe impl Sync for Mapping {}
@@ -271,14 +272,15 @@ impl Mapping {
         let at = position & self.word_mask;
         // SAFETY: `at` is a multiple of 8 below the capacity, a power of two of
         // at least 8, so the word lies inside the first alias, which is
-        // page-aligned. Payload bytes there are accessed through `copy` only.
+        // page-aligned. Payload bytes there are accessed through `copy` only, or
+        // as a whole by whoever was given a `Trust`.
         unsafe { AtomicU64::from_ptr(self.data.as_ptr().add(at as usize).cast()) }
     }
 
     /// Where `len` payload bytes at a position are: they may run into the
     /// second alias. Panics if they are as many as the ring has.
     #[inline(always)]
-    fn payload(&self, position: u64, len: usize) -> *mut u8 {
+    pub(super) fn payload(&self, position: u64, len: usize) -> *mut u8 {
         assert!(len as u64 <= self.mask);
         let at = position & self.mask;
         // SAFETY: at < capacity and len <= capacity, so [at, at + len) lies

@@ -207,7 +207,13 @@ impl<M: Memory> Cursor<M> {
     #[inline(always)]
     pub(super) fn read(&self, record: &Record, bytes: &mut [u8]) {
         debug_assert_eq!(bytes.len(), record.len);
-        self.memory.read(record.position.wrapping_add(self.shape.before_payload()), bytes);
+        self.memory.read(self.payload_at(record), bytes);
+    }
+
+    /// The position of the payload of `record`, which is one of this lane's.
+    #[inline(always)]
+    pub fn payload_at(&self, record: &Record) -> u64 {
+        record.position.wrapping_add(self.shape.before_payload())
     }
 
     /// How many messages the gap `record` says were dropped.

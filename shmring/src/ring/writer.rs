@@ -247,7 +247,13 @@ impl<M: Memory> Writer<M> {
     /// caller stays within the length that it claimed.
     #[inline(always)]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
-        self.memory.write(self.next().wrapping_add(self.shape.before_payload() + offset as u64), bytes);
+        self.memory.write(self.payload_at().wrapping_add(offset as u64), bytes);
+    }
+
+    /// The position of the claimed message's payload.
+    #[inline(always)]
+    pub fn payload_at(&self) -> u64 {
+        self.next().wrapping_add(self.shape.before_payload())
     }
 
     /// Completes a message of `len` bytes, at most what was claimed; it is

@@ -3,6 +3,7 @@
 //! [`Consumer`](crate::Consumer) live here, over their try forms.
 
 mod consumer;
+mod in_place;
 mod pace;
 mod producer;
 

@@ -142,7 +142,7 @@ impl Producer {
     }
 
     #[cold]
-    fn wait_for_room(&mut self, len: usize, deadline: Option<Instant>) -> Result<(), SendError> {
+    pub(super) fn wait_for_room(&mut self, len: usize, deadline: Option<Instant>) -> Result<(), SendError> {
         let mut waiting = std::mem::take(&mut self.waiting);
         self.announce_want(Some(len));
         let over = wait(&mut ForRoom { producer: self, len }, &mut waiting, deadline);
