@@ -69,18 +69,9 @@ fn a_single_message_waits_for_one_turn() {
     }
 }
 
-/// The next message as a consumer takes it that waits: in one look if it can, else
-/// after a glance, else after a look at the lanes.
-fn take(reader: &mut Reader<&Heap>) -> Option<u32> {
-    if let Some(message) = reader.take(&mut []) {
-        return Some(message.lane);
-    }
-    if reader.glance()
-        && let Some(message) = reader.take(&mut [])
-    {
-        return Some(message.lane);
-    }
-    read(reader)
+/// The lane of the next message, as a consumer finds it that waits.
+fn wait(reader: &mut Reader<&Heap>) -> Option<u32> {
+    take(reader, &mut [], true).map_or_else(|| read(reader), |message| Some(message.lane))
 }
 
 /// The lanes that glances give their turns to have no more than one turn of all
@@ -105,7 +96,7 @@ fn a_glance_begins_no_turn() {
                 for writer in &mut writers[..busy] {
                     while send(writer) && !dry {}
                 }
-                if take(&mut reader).expect("a message") == 3 {
+                if wait(&mut reader).expect("a message") == 3 {
                     break;
                 }
                 reader.commit();
@@ -151,13 +142,13 @@ fn an_end_that_waits_for_others_is_not_glanced_at() {
             if look % 100 == 0 {
                 assert!(send(&mut writers[1]));
                 assert!(reader.glance());
-                assert_eq!(take(&mut reader), Some(1));
+                assert_eq!(wait(&mut reader), Some(1));
             }
         }
         // Another stream follows, in a lane that is cold.
         assert!(send(&mut writers[0]));
         assert!(!reader.glance());
-        assert_eq!(take(&mut reader), Some(0));
+        assert_eq!(wait(&mut reader), Some(0));
     }
 }
 

@@ -218,9 +218,10 @@ impl<'a> Group<'a> {
 
     /// As a consumer does that waits for a message.
     fn take(&mut self, buffer: &mut [u8], glance: bool) -> bool {
+        self.step_over_ends();
         let mut taken = self.reader.take(buffer);
         if taken.is_none() && glance && self.reader.glance() {
-            let is_news = |lane: &oracle::Lane| lane.unread().is_some() && !lane.is_ended();
+            let is_news = |lane: &oracle::Lane| lane.unread().is_some_and(|(next, _)| next.kind != Kind::End);
             assert!(self.oracle.lanes[..self.used()].iter().any(is_news), "nothing is there");
             taken = self.reader.take(buffer);
         }

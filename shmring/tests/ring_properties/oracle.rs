@@ -170,11 +170,6 @@ impl Lane {
         left.next().is_none_or(|first| first.kind == Kind::End && left.next().is_none())
     }
 
-    /// True if nothing is left but the end of a stream, which is.
-    pub(super) fn is_ended(&self) -> bool {
-        self.is_done() && self.unread().is_some()
-    }
-
     /// True if what comes next is an end mark that something follows.
     pub(super) fn is_past_end(&self) -> bool {
         self.unread().is_some_and(|(kept, _)| kept.kind == Kind::End) && !self.is_done()
