@@ -190,6 +190,20 @@ fn what_is_not_committed_leaves_no_trace() {
 }
 
 #[test]
+fn a_forgotten_batch_takes_no_room() {
+    let region = small();
+    let mut producer = region.producer().unwrap();
+    let mut batch = producer.batch();
+    while batch.try_push(&[1; 1000]).is_ok() {}
+    std::mem::forget(batch);
+    let mut producer = producer.in_place(trust());
+    let deadline = std::time::Instant::now() + SHORT;
+    let reserved = producer.reserve_deadline(region.max_message(), Some(deadline));
+    reserved.expect("nothing was published").commit(3);
+    assert_eq!(producer.get_ref().sequence(), 1);
+}
+
+#[test]
 fn more_than_was_reserved_is_not_sent() {
     let region = small();
     let (mut producer, mut consumer) = both(&region);

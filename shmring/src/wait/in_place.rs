@@ -19,6 +19,7 @@ impl InPlaceProducer {
     /// As [`Producer::send_deadline`](crate::Producer::send_deadline).
     #[inline]
     pub fn reserve_deadline(&mut self, len: usize, deadline: Option<Instant>) -> Result<Loan<'_>, SendError> {
+        self.producer.abort();
         if let Err(SendError::Full) = self.producer.claim(len) {
             self.producer.wait_for_room(len, deadline)?;
         }
