@@ -7,7 +7,9 @@ use super::*;
 /// How many records a lane gives while others wait.
 const TURN: usize = 64;
 /// So many looks that find nothing, and a lane is cold.
-const PATIENCE: u32 = 1000;
+const PATIENCE: u32 = 64;
+/// A lane that has something after so many looks stays hot.
+const SELDOM: u32 = PATIENCE / 10;
 /// How many of them are looked at each time.
 const COLD_LOOKS: usize = 8;
 
@@ -84,9 +86,9 @@ fn a_glance_begins_no_turn() {
             let heaps = region(shape, 4);
             let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
             // The last lane is cold: it has nothing for long, and the others seldom.
-            for look in 0..2 * PATIENCE as usize {
+            for look in 0..2 * PATIENCE {
                 assert_eq!(reader.scan(false), Ok(None));
-                assert!(look % 100 != 0 || send(&mut writers[look / 100 % 3]));
+                assert!(look % SELDOM != 0 || send(&mut writers[(look / SELDOM % 3) as usize]));
                 while reader.glance() && reader.take(&mut []).is_some() {}
                 reader.commit();
             }
@@ -139,7 +141,7 @@ fn an_end_that_waits_for_others_is_not_glanced_at() {
             assert!(!reader.glance());
             reader.begin();
             assert_eq!(reader.scan(true), Ok(None));
-            if look % 100 == 0 {
+            if look % SELDOM == 0 {
                 assert!(send(&mut writers[1]));
                 assert!(reader.glance());
                 assert_eq!(wait(&mut reader), Some(1));
