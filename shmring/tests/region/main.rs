@@ -436,7 +436,8 @@ fn a_batch_that_was_forgotten_takes_no_room() {
     let region = place.small();
     let mut producer = region.producer().unwrap();
     let mut consumer = region.consumer().unwrap();
-    let ways: [fn(&mut Producer) -> Result<(), SendError>; 4] = [
+    type Way = fn(&mut Producer) -> Result<(), SendError>;
+    let ways: [Way; 4] = [
         |producer| producer.send_timeout(b"message", SHORT),
         |producer| {
             let mut grant = producer.reserve_deadline(9000, Some(Instant::now() + SHORT))?;
