@@ -37,22 +37,32 @@ fn read(reader: &mut Reader<&Heap>) -> Option<u32> {
     Some(record.lane)
 }
 
+/// The lane of the next message, as a consumer finds it that waits.
+fn wait(reader: &mut Reader<&Heap>) -> Option<u32> {
+    take(reader, &mut [], true).map_or_else(|| read(reader), |message| Some(message.lane))
+}
+
 #[test]
 fn busy_lanes_take_turns() {
     let shape = Shape { capacity: 1 << 12, align: 8, prefix: 0 };
-    let heaps = region(shape, 4);
-    let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
-    let mut order = Vec::new();
-    for _ in 0..TURN * 20 {
-        writers.iter_mut().for_each(|writer| while send(writer) {});
-        order.extend(read(&mut reader));
-    }
-    let runs: Vec<_> = order.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
-    assert!(runs.iter().all(|&(_, len)| len == TURN), "{runs:?}");
-    for four in runs.windows(4) {
-        let mut lanes: Vec<_> = four.iter().map(|&(lane, _)| lane).collect();
-        lanes.sort();
-        assert_eq!(lanes, [0, 1, 2, 3], "a lane without its turn");
+    for next in [read, wait] {
+        let heaps = region(shape, 4);
+        let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
+        // The first turn is one that a glance begins.
+        assert_eq!(next(&mut reader), None);
+        let mut order = Vec::new();
+        for _ in 0..TURN * 20 {
+            writers.iter_mut().for_each(|writer| while send(writer) {});
+            order.extend(next(&mut reader));
+            reader.commit();
+        }
+        let runs: Vec<_> = order.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
+        assert!(runs.iter().all(|&(_, len)| len == TURN), "{runs:?}");
+        for four in runs.windows(4) {
+            let mut lanes: Vec<_> = four.iter().map(|&(lane, _)| lane).collect();
+            lanes.sort();
+            assert_eq!(lanes, [0, 1, 2, 3], "a lane without its turn");
+        }
     }
 }
 
@@ -69,11 +79,6 @@ fn a_single_message_waits_for_one_turn() {
         let waited = std::iter::from_fn(|| read(&mut reader)).take_while(|&lane| lane == 0).count();
         assert!(waited <= TURN, "{waited}");
     }
-}
-
-/// The lane of the next message, as a consumer finds it that waits.
-fn wait(reader: &mut Reader<&Heap>) -> Option<u32> {
-    take(reader, &mut [], true).map_or_else(|| read(reader), |message| Some(message.lane))
 }
 
 /// The lanes that glances give their turns to have no more than one turn of all
@@ -108,6 +113,25 @@ fn a_glance_begins_no_turn() {
             }
         }
     }
+}
+
+/// After a look that found something, glances give no more than the rest of that turn,
+/// whatever the look before it found.
+#[test]
+fn a_glance_makes_no_turn_longer() {
+    let shape = Shape { capacity: 1 << 12, align: 8, prefix: 0 };
+    let heaps = region(shape, 1);
+    let (mut writers, mut reader) = (writers(&heaps, shape), read_lanes(&heaps, shape).unwrap());
+    assert_eq!(reader.scan(true), Ok(None));
+    assert!(send(&mut writers[0]));
+    assert_eq!(read(&mut reader), Some(0));
+    let mut taken = 1;
+    while send(&mut writers[0]) && reader.glance() && reader.take(&mut []).is_some() {
+        reader.commit();
+        taken += 1;
+        assert!(taken <= TURN);
+    }
+    assert_eq!(taken, TURN);
 }
 
 /// A lane that gives what it has at glances is as hot as one that looks find.

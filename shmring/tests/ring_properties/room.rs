@@ -87,6 +87,13 @@ fn messages_go_at_once_up_to_the_next_check_point() {
         // The longest one needs all the room that there is: it looks at the head.
         writer.claim(shape.max_len() as usize).unwrap();
     }
+    // To the byte.
+    let smallest = (0..1000).take_while(|_| writer.send(0, &[])).count();
+    assert_eq!(smallest, 512 / 8);
+    stage(&mut writer);
+    writer.publish();
+    read_all();
+    writer.claim(shape.max_len() as usize).unwrap();
     // What is staged takes room, and gives it back.
     (0..10).for_each(|_| stage(&mut writer));
     assert!(!writer.send(0, &[]), "before what is staged");

@@ -54,7 +54,7 @@ fn produce(heap: &Heap, shape: Shape, messages: u64, failed: Failed) {
     for _ in 0..messages {
         let sequence = writer.sequence();
         let len = len_of(sequence, shape);
-        if sequence % 4 != 0 && writer.send(0, &payload(sequence, len)) {
+        if !sequence.is_multiple_of(4) && writer.send(0, &payload(sequence, len)) {
             continue;
         }
         while writer.claim(len) == Err(Claim::Full) {
