@@ -9,7 +9,7 @@ use bench_kit::{Plan, serve};
 
 use crate::floors::{CacheLine, CasRing, FutexWake, Memcpy, RecordRing, U64Ring};
 use crate::kernel::{BatchedPipe, Datagram, MessageQueue, Pipe, SeqPacket, Socket, Stream, Tcp};
-use crate::ours::Ours;
+use crate::ours::{self, Ours};
 use crate::report::Kind;
 
 /// One way to send messages.
@@ -60,7 +60,7 @@ pub(crate) struct BuiltIn {
 
 /// All that this program has in itself.
 pub(crate) const BUILT_IN: &[BuiltIn] = &[
-    BuiltIn { name: "ours", kind: Kind::Ours, can: Ours::can, play: serve::<Ours> },
+    BuiltIn { name: "ours", kind: Kind::Ours, can: Ours::can, play: ours::play },
     BuiltIn { name: "cache line", kind: Kind::Floor, can: CacheLine::can, play: serve::<CacheLine> },
     BuiltIn { name: "u64 ring", kind: Kind::Floor, can: U64Ring::can, play: serve::<U64Ring> },
     BuiltIn { name: "record ring", kind: Kind::Floor, can: RecordRing::can, play: serve::<RecordRing> },

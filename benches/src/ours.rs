@@ -1,8 +1,11 @@
 //! The library, as a user would use it.
+#![allow(unsafe_code)] // the word that a message in place takes
 
 use anyhow::{Result, bail, ensure};
-use bench_kit::{Plan, Receiver, Sender, Source, Transport};
-use shmring::{Consumer, Flags, Order, Producer, Read, Region, RegionOptions};
+use bench_kit::{Plan, Receiver, Sender, Source, Transport, serve};
+use shmring::{
+    Consumer, Flags, InPlaceConsumer, InPlaceProducer, Order, Producer, Read, Region, RegionOptions, Trust,
+};
 
 /// One region, a lane for each sender.
 pub(crate) struct Ours;
@@ -11,10 +14,26 @@ pub(crate) struct OurSender(Producer);
 
 pub(crate) struct OurReceiver {
     consumer: Consumer,
-    /// What is read is committed in such pieces, and when there is no more.
+    /// What is read is committed in such pieces.
     piece: u64,
     /// They hold their lanes and send nothing.
     _idle: Vec<Producer>,
+}
+
+/// The same, with messages written and read where they are.
+struct OursInPlace;
+
+struct InPlaceSender(InPlaceProducer);
+
+struct InPlaceReceiver {
+    consumer: InPlaceConsumer,
+    piece: u64,
+    _idle: Vec<Producer>,
+}
+
+/// Plays a side.
+pub(crate) fn play(plan: &Plan) -> Result<()> {
+    if plan.settings.in_place { serve::<OursInPlace>(plan) } else { serve::<Ours>(plan) }
 }
 
 impl Ours {
@@ -35,7 +54,7 @@ impl Transport for Ours {
     fn describe(plan: &Plan) -> String {
         let settings = &plan.settings;
         format!(
-            "shmring {}, {} bytes a lane, records at {}, commits every eighth and when the ring is empty",
+            "shmring {}, {} bytes a lane, records at {}, commits every eighth",
             env!("CARGO_PKG_VERSION"),
             settings.capacity,
             settings.align
@@ -52,8 +71,10 @@ impl Transport for Ours {
             .max_producers(lanes.max(RegionOptions::DEFAULT_MAX_PRODUCERS))
             .order(order);
         let region = options.create(plan.place.join(name))?;
+        // A ring of few messages must be free for the next one.
+        let piece = if plan.size as u64 > settings.capacity / 4 { 1 } else { settings.capacity / 8 };
         let idle = (0..settings.idle_lanes).map(|_| region.producer()).collect::<Result<_, _>>()?;
-        Ok(OurReceiver { consumer: region.consumer()?, piece: settings.capacity / 8, _idle: idle })
+        Ok(OurReceiver { consumer: region.consumer()?, piece, _idle: idle })
     }
 
     fn sender(plan: &Plan, name: &str) -> Result<OurSender> {
@@ -82,6 +103,62 @@ impl Receiver for OurReceiver {
     #[inline(always)]
     fn receive<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
         if self.consumer.uncommitted() >= self.piece {
+            self.consumer.commit();
+        }
+        match self.consumer.read()? {
+            Read::Message(message) => Ok(look(message.payload)),
+            other => bail!("a message was expected, not {other:?}"),
+        }
+    }
+}
+
+fn trust() -> Trust {
+    // SAFETY: the region is in a folder of this run, and those that it starts open
+    // it through this library.
+    unsafe { Trust::in_peers() }
+}
+
+impl Transport for OursInPlace {
+    type Sender = InPlaceSender;
+    type Receiver = InPlaceReceiver;
+
+    fn describe(plan: &Plan) -> String {
+        format!("{}, in place", Ours::describe(plan))
+    }
+
+    fn receiver(plan: &Plan, name: &str) -> Result<InPlaceReceiver> {
+        let OurReceiver { consumer, piece, _idle } = Ours::receiver(plan, name)?;
+        Ok(InPlaceReceiver { consumer: consumer.in_place(trust()), piece, _idle })
+    }
+
+    fn sender(plan: &Plan, name: &str) -> Result<InPlaceSender> {
+        Ok(InPlaceSender(Ours::sender(plan, name)?.0.in_place(trust())))
+    }
+}
+
+impl Sender for InPlaceSender {
+    #[inline(always)]
+    fn send(&mut self, message: &[u8]) -> Result<()> {
+        let mut loan = self.0.reserve(message.len())?;
+        loan.copy_from_slice(message);
+        loan.commit(message.len());
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn send_in_place(&mut self, source: &mut Source) -> Result<()> {
+        let len = source.size();
+        let mut loan = self.0.reserve(len)?;
+        source.stamp(&mut loan);
+        loan.commit(len);
+        Ok(())
+    }
+}
+
+impl Receiver for InPlaceReceiver {
+    #[inline(always)]
+    fn receive<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        if self.consumer.get_ref().uncommitted() >= self.piece {
             self.consumer.commit();
         }
         let read = match self.consumer.try_read()? {

@@ -51,6 +51,8 @@
 //!   is the exception: the kernel answers with SIGBUS, and only
 //!   [`RegionOptions::guard_truncation`] makes that an error. Nobody can
 //!   truncate an anonymous region.)
+//!   One choice takes that away: [in place](Trust) payloads are not copied, and
+//!   whoever can write to the region is trusted to leave them alone.
 //! * After `fork`, a handle made before it stays the parent's: in the child it
 //!   is refused and changes nothing. The child attaches its own, through the
 //!   same [`Region`]; it keeps no role of its parent's alive.
@@ -86,9 +88,9 @@ pub mod ring;
 
 pub use endpoint::{
     Advice, AttachError, Available, Batch, Cause, Consumer, CreateError, Damage, Death, Flags, Gap, Grant,
-    HugePages, Lack, LaneStatus, Message, NameError, OpenError, Order, OwnedMessage, Owner, Producer,
-    ProducerOptions, Read, ReadError, Region, RegionOptions, RemoveError, Role, Schema, SendError, Sent,
-    Status, StreamId, Wait, path_of,
+    HugePages, InPlaceConsumer, InPlaceProducer, Lack, LaneStatus, Loan, Message, NameError, OpenError,
+    Order, OwnedMessage, Owner, Producer, ProducerOptions, Read, ReadError, Region, RegionOptions,
+    RemoveError, Role, Schema, SendError, Sent, Status, StreamId, Trust, Wait, path_of,
 };
 pub use layout::{CodecId, GeometryError, Refusal};
 pub use ring::{Corrupt, Fault};

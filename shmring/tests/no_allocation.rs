@@ -1,12 +1,12 @@
 //! Nothing on a message's way allocates, once the largest message has passed.
 //! (`Consumer::available` gives messages of one's own, and so allocates.)
-#![allow(unsafe_code)] // an allocator that counts
+#![allow(unsafe_code)] // an allocator that counts, and a caller's word
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::Write;
 
-use shmring::{Flags, Read, Region, RegionOptions, SendError};
+use shmring::{Flags, Read, Region, RegionOptions, SendError, Trust};
 
 thread_local! {
     /// Allocations of this thread: what others do meanwhile is not counted.
@@ -106,6 +106,27 @@ fn nothing_is_allocated_on_the_way_of_a_message() {
     });
     let full = allocations(|| while producer.try_send(&payload).is_ok() {});
     assert_eq!((singly, batches, grants, full), (0, 0, 0, 0));
+}
+
+/// Not even room for the largest message.
+#[test]
+fn nothing_at_all_is_allocated_for_what_is_written_and_read_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let region = Region::create(folder.path().join("ring")).unwrap();
+    // SAFETY: nobody else has the region.
+    let mut producer = region.producer().unwrap().in_place(unsafe { Trust::in_peers() });
+    // SAFETY: as above.
+    let mut consumer = region.consumer().unwrap().in_place(unsafe { Trust::in_peers() });
+    let found = allocations(|| {
+        for number in 0..1000 {
+            let mut loan = producer.reserve(region.max_message()).unwrap();
+            loan[number] = 7;
+            loan.commit(number * 1000);
+            assert!(matches!(consumer.read(), Ok(Read::Message(m)) if m.payload.len() == number * 1000));
+            consumer.commit();
+        }
+    });
+    assert_eq!(found, 0);
 }
 
 #[test]

@@ -32,6 +32,11 @@ fn what_was_begun_before_the_fork_is_the_parents() {
 }
 
 #[test]
+fn who_dies_with_a_loan_leaves_what_it_had_committed() {
+    peer(&["lent"]);
+}
+
+#[test]
 fn a_child_attaches_anew_and_so_does_its_child() {
     peer(&["anew"]);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::consumer::Consumer;
 use super::error::{Damage, ReadError};
-use super::lane::{Lane, Stand, name_in, state_word};
+use super::lane::{Lane, Stand, hidden_death, name_in, state_word};
 use super::owner::{self, Role};
 use super::producer::Flags;
 use super::read::{Death, Found, Gap, Message, Read};
@@ -15,7 +15,7 @@ use crate::layout::blocks::{LaneState, Phase};
 use crate::layout::record::Kind;
 use crate::os::lock;
 use crate::region::{Mapping, SleepWord};
-use crate::ring::{Broken, Memory, Record, sleep};
+use crate::ring::{Broken, Memory, Reader, Record, sleep};
 
 /// Whether the end of all can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,27 @@ pub(super) enum End {
     Reached,
 }
 
+/// What is told of a message, with its bytes.
+#[inline(always)]
+pub(super) fn message<'a>(
+    lanes: &'a mut [Lane],
+    reader: &Reader<Mapping>,
+    record: &Record,
+    payload: &'a [u8],
+) -> Message<'a> {
+    let lane = &mut lanes[record.lane as usize];
+    if !lane.is_name_known {
+        lane.learn_name(reader.lane(record.lane).memory());
+    }
+    Message {
+        lane: lane.number,
+        name: lane.name.as_deref(),
+        sequence: record.sequence,
+        flags: Flags::from_bits(record.flags),
+        payload,
+    }
+}
+
 impl Consumer {
     /// Takes the next message, while the last look at the lanes serves. Nothing
     /// else that a read may find, and no error: most messages go this way.
@@ -36,10 +57,14 @@ impl Consumer {
         if self.control.is_guarded() || self.seat.is_inherited() {
             return None;
         }
-        let record = self.reader.take(&mut self.buffer)?;
-        let pace = &mut self.waiting.pace;
-        (pace.messages, pace.bytes) = (pace.messages + 1, pace.bytes + record.len as u64);
-        Some(record)
+        self.reader.take(&mut self.buffer)
+    }
+
+    /// True if all lanes are to be looked at before anything else; else the lane
+    /// whose turn it was has nothing now.
+    #[inline(always)]
+    pub(crate) fn is_turn_over(&self) -> bool {
+        self.reader.is_turn_over()
     }
 
     /// True if one of the lanes that are looked at each time has something, whose
@@ -52,17 +77,8 @@ impl Consumer {
     /// What was copied to the buffer.
     #[inline(always)]
     pub(crate) fn message(&mut self, record: &Record) -> Message<'_> {
-        let lane = &mut self.lanes[record.lane as usize];
-        if !lane.is_name_known {
-            lane.learn_name(self.reader.lane(record.lane).memory());
-        }
-        Message {
-            lane: lane.number,
-            name: lane.name.as_deref(),
-            sequence: record.sequence,
-            flags: Flags::from_bits(record.flags),
-            payload: &self.buffer[..record.len],
-        }
+        self.waiting.pace.messages += 1;
+        message(&mut self.lanes, &self.reader, record, &self.buffer[..record.len])
     }
 
     /// Looks for the next message, gap, death or end. Without `all`, lanes that
@@ -246,7 +262,7 @@ impl Consumer {
             match stand {
                 Stand::Hidden(state) => return Ok(End::Hidden(index, state)),
                 Stand::Busy => {
-                    self.blocker.set((index, state_word(self.reader.lane(index)).unwrap_or(0)));
+                    self.note_blocker(index);
                     return Ok(End::HeldUp);
                 }
                 Stand::Died(_) => return Ok(End::HeldUp),
@@ -259,6 +275,14 @@ impl Consumer {
         Ok(if is_reached { End::Reached } else { End::HeldUp })
     }
 
+    /// Takes note of a lane that holds up the end of all, unless a record in it
+    /// hides a death that is to be told after that.
+    fn note_blocker(&self, index: u32) {
+        let cursor = self.reader.lane(index);
+        let word = state_word(cursor).unwrap_or(0);
+        self.blocker.set((index, if hidden_death(cursor, word).is_none() { word } else { 0 }));
+    }
+
     /// True if the lane that held up the end of all last has an open stream still
     /// in which nothing happened: what most looks that find nothing come to.
     fn is_still_held_up(&self) -> bool {
@@ -266,6 +290,7 @@ impl Consumer {
         let cursor = self.reader.lane(index);
         let is_open = LaneState::decode(word).is_some_and(|state| state.phase == Phase::Open);
         is_open
+            && !cursor.is_aside()
             && cursor.death() != word
             && self.lanes[index as usize].death.is_none()
             && !cursor.is_next_there()
@@ -370,8 +395,29 @@ impl Consumer {
 
 #[cfg(test)]
 mod tests {
-    use super::End;
-    use crate::{ProducerOptions, Region};
+    use super::{End, Found};
+    use crate::{ProducerOptions, Read, Region};
+
+    /// The message of a lane that is seldom looked at is not found, but seen when
+    /// the end of all is looked for; a death before it is told all the same.
+    #[test]
+    fn a_death_that_another_producer_hid_is_told_after_a_message_that_was_overlooked() {
+        let folder = tempfile::tempdir().unwrap();
+        let region = Region::create(folder.path().join("ring")).unwrap();
+        let mut consumer = region.consumer().unwrap();
+        let mut producers = Vec::from([(); 16].map(|()| region.producer().unwrap()));
+        // All turn cold, and the second half is looked at next.
+        (0..2000).for_each(|_| assert_eq!(consumer.try_read(), Ok(Read::Empty)));
+        assert!(matches!(consumer.find(false), Ok(Found::Empty)));
+        producers.remove(0).abandon();
+        let mut next = region.producer().unwrap();
+        assert_eq!(next.lane(), 0);
+        next.send(b"message").unwrap();
+        assert!(matches!(consumer.find(false), Ok(Found::Empty)), "overlooked");
+        assert!(matches!(consumer.try_read(), Ok(Read::Message(m)) if m.payload == b"message"));
+        assert!(matches!(consumer.try_read(), Ok(Read::Died(death)) if death.is_replaced));
+        assert_eq!(consumer.try_read(), Ok(Read::Empty));
+    }
 
     #[test]
     fn no_end_while_a_producer_came_whose_lane_is_not_looked_at() {

@@ -5,6 +5,7 @@ mod anonymous;
 mod consumer;
 mod error;
 mod find;
+mod in_place;
 mod lane;
 mod name;
 mod open;
@@ -22,6 +23,7 @@ mod watch;
 
 pub use consumer::Consumer;
 pub use error::{AttachError, CreateError, Damage, OpenError, ReadError, RemoveError, SendError};
+pub use in_place::{InPlaceConsumer, InPlaceProducer, Loan};
 pub use name::{NameError, path_of};
 pub use options::{RegionOptions, Schema, Wait};
 pub use owner::{Owner, Role};
@@ -36,6 +38,7 @@ pub use crate::layout::{Cause, Order};
 pub use crate::os::advice::Advice;
 pub use crate::os::huge::HugePages;
 pub use crate::os::lack::Lack;
+pub use crate::region::Trust;
 
 pub(crate) use options::{Pace, Waiting};
 pub(crate) use read::Found;

@@ -157,6 +157,8 @@ pub(crate) struct Waiting {
     pub(crate) next_check: Option<Instant>,
     /// Reads since, modulo 256: whoever never waits looks at the clock at times.
     pub(crate) reads: u8,
+    /// Sleeps since something came before one.
+    pub(crate) in_vain: u32,
     pub(crate) pace: Pace,
 }
 
@@ -168,10 +170,8 @@ pub(crate) struct Pace {
     pub(crate) pauses: u32,
     /// So many times more it does not try whether that pays.
     pub(crate) rest: u32,
-    /// What was read since it found the ring empty last.
+    /// Messages since it found the ring empty last.
     pub(crate) messages: u64,
-    /// Their payload bytes.
-    pub(crate) bytes: u64,
 }
 
 impl Waiting {

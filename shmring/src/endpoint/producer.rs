@@ -29,7 +29,7 @@ use crate::ring::{Claim, Corrupt, Fault, Memory, Writer};
 /// consumer; [`send`](Producer::send) and its kin wait for room.
 #[derive(Debug)]
 pub struct Producer {
-    writer: Writer<Mapping>,
+    pub(super) writer: Writer<Mapping>,
     lane: u32,
     state: LaneState,
     /// The sequence of the lane's first message ever.
@@ -38,7 +38,7 @@ pub struct Producer {
     corrupt: Option<Corrupt>,
     abandoned: bool,
     pub(crate) waiting: Waiting,
-    seat: Seat,
+    pub(super) seat: Seat,
 }
 
 /// Bits that travel with a message.
@@ -335,6 +335,13 @@ impl Producer {
     #[inline(always)]
     fn wake_consumer(&self) {
         sleep::wake(self.memory().sleep_word(SleepWord::Consumer), || true);
+    }
+
+    /// Forgets what is staged: of a batch whose drop was forgotten it would take
+    /// room that nobody can free.
+    #[inline]
+    pub(crate) fn abort(&mut self) {
+        self.writer.abort();
     }
 
     #[inline]

@@ -8,7 +8,8 @@ use super::owner::Owner;
 use super::producer::Flags;
 use crate::ring::Record;
 
-/// A message, in the consumer's buffer until the next call.
+/// A message, in the consumer's buffer until the next call; of an
+/// [`InPlaceConsumer`](super::InPlaceConsumer), in the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message<'a> {

@@ -92,6 +92,12 @@ pub fn is_message(word: u64, sequence: u64) -> bool {
     is_next && word as u32 != 0
 }
 
+/// True if a word may be an end mark's: not that of a message or of a gap.
+#[inline(always)]
+pub fn may_be_end(word: u64) -> bool {
+    word >> KIND_SHIFT & NIBBLE == Kind::End as u64
+}
+
 /// The flags and the payload length of a word that [`is_message`].
 #[inline(always)]
 pub fn message(word: u64) -> (u8, u32) {
@@ -126,6 +132,7 @@ mod tests {
                         assert!(carries(head.sequence_low, sequence));
                         assert!(!carries(head.sequence_low, sequence.wrapping_add(1)));
                         assert_eq!(is_message(word, sequence), kind == Kind::Data);
+                        assert_eq!(may_be_end(word), kind == Kind::End);
                         assert!(!is_message(word, sequence.wrapping_add(1)));
                         assert_eq!(message(word), (flags, len));
                     }

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 
+use crossbeam_utils::CachePadded;
 use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
 const FRESH: u8 = 0;
@@ -16,7 +17,8 @@ const DONE: u8 = 2;
 
 /// Whether this process is registered. A child made by fork is what its parent
 /// was, as the kernel has it; one that is still `BEGUN` merely stays slower.
-static REGISTERED: AtomicU8 = AtomicU8::new(FRESH);
+/// Alone in its line: every publish and every commit loads it.
+static REGISTERED: CachePadded<AtomicU8> = CachePadded::new(AtomicU8::new(FRESH));
 
 /// Registers this process, once. In a process of several threads that takes
 /// the kernel some milliseconds, so a thread of its own waits for it.

@@ -51,12 +51,27 @@ pub(super) unsafe fn copy_out(shared: *mut u8, private: *mut u8, len: usize) {
     };
 }
 
+/// Asks for the line at `shared`, to be written.
+#[inline(always)]
+pub(super) fn prepare(shared: *mut u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a hint, which touches nothing, whatever the address.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) shared, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    let _ = shared;
+}
+
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod pieces {
     use std::arch::asm;
+    use std::is_x86_feature_detected as has;
 
-    /// From here on one string instruction beats a loop over pieces.
-    const STRING_FROM: usize = 2048;
+    /// From here on one string instruction is as good as a loop over pieces of 32
+    /// bytes; over pieces of 16, from [`STRING_FROM_WITHOUT_AVX`].
+    const STRING_FROM: usize = 16 << 10;
+    const STRING_FROM_WITHOUT_AVX: usize = 2 << 10;
 
     /// # Safety
     /// `from` is valid for reads and `to` for writes of `len` bytes; the ranges
@@ -64,8 +79,7 @@ mod pieces {
     #[inline(always)]
     pub(super) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
         // SAFETY: each piece lies inside both ranges, which are as long as its
-        // guard says. None of the instructions touches the stack or what is not
-        // named but memory, and the direction flag is clear by the ABI.
+        // guard says.
         unsafe {
             if len < 16 {
                 if len >= 8 {
@@ -79,22 +93,91 @@ mod pieces {
                 sixteen(to.add(len - 16), from.add(len - 16));
             } else if len <= 64 {
                 four(to, from, len - 16);
-            } else if len < STRING_FROM {
+            } else if len <= 128 {
+                four(to, from, 48);
+                four(to.add(len - 64), from.add(len - 64), 48);
+            } else {
+                many(to, from, len);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`copy`] of more than 128 bytes.
+    #[inline(never)]
+    unsafe fn many(to: *mut u8, from: *const u8, len: usize) {
+        // SAFETY: each piece lies inside both ranges; the processor has what the
+        // instructions need.
+        unsafe {
+            let has_avx = has!("avx");
+            if len >= STRING_FROM || len >= STRING_FROM_WITHOUT_AVX && !has_avx {
+                string(to, from, len);
+            } else if has_avx {
+                wide(to, from, len - 128);
+                wide(to.add(len - 128), from.add(len - 128), 1);
+            } else {
                 let mut at = 0;
                 while at < len - 64 {
                     four(to.add(at), from.add(at), 48);
                     at += 64;
                 }
                 four(to.add(len - 64), from.add(len - 64), 48);
-            } else {
-                asm!(
-                    "rep movsb",
-                    inout("rcx") len => _,
-                    inout("rdi") to => _,
-                    inout("rsi") from => _,
-                    options(nostack, preserves_flags),
-                );
             }
+        }
+    }
+
+    /// # Safety
+    /// As [`copy`].
+    #[inline(always)]
+    unsafe fn string(to: *mut u8, from: *const u8, len: usize) {
+        // SAFETY: touches those bytes alone; the direction flag is clear by the
+        // ABI.
+        unsafe {
+            asm!(
+                "rep movsb",
+                inout("rcx") len => _,
+                inout("rdi") to => _,
+                inout("rsi") from => _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// Copies pieces of 128 bytes until `len` are copied, or up to 127 more.
+    ///
+    /// # Safety
+    /// As [`copy`] of what these are, at least one piece; the processor has AVX.
+    #[inline(always)]
+    unsafe fn wide(to: *mut u8, from: *const u8, len: usize) {
+        // SAFETY: touches those bytes alone. The upper halves of the registers
+        // are nobody's in a program that is compiled without AVX, and are clean
+        // afterwards, as the ABI wants them in one that is compiled with it.
+        unsafe {
+            asm!(
+                "2:",
+                "vmovups ymm0, [{from} + {at}]",
+                "vmovups ymm1, [{from} + {at} + 32]",
+                "vmovups ymm2, [{from} + {at} + 64]",
+                "vmovups ymm3, [{from} + {at} + 96]",
+                "vmovups [{to} + {at}], ymm0",
+                "vmovups [{to} + {at} + 32], ymm1",
+                "vmovups [{to} + {at} + 64], ymm2",
+                "vmovups [{to} + {at} + 96], ymm3",
+                "add {at}, 128",
+                "cmp {at}, {len}",
+                "jb 2b",
+                "vzeroupper",
+                from = in(reg) from,
+                to = in(reg) to,
+                at = inout(reg) 0usize => _,
+                len = in(reg) len,
+                // vzeroupper clears the upper halves of all.
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                options(nostack),
+            );
         }
     }
 
@@ -230,27 +313,25 @@ mod words {
 mod tests {
     use super::{copy_in, copy_out, words};
 
-    type Copy = (unsafe fn(*mut u8, *const u8, usize), unsafe fn(*mut u8, *mut u8, usize));
+    type CopyIn = unsafe fn(*mut u8, *const u8, usize);
+    type CopyOut = unsafe fn(*mut u8, *mut u8, usize);
 
     #[test]
     fn every_length_and_alignment_is_copied_exactly() {
-        let source: Vec<u8> = (0..2600).map(|i| i as u8 | 1).collect();
-        let ways: [Copy; 2] = [
-            (|a, b, n| unsafe { copy_in(a, b, n) }, |a, b, n| unsafe { copy_out(a, b, n) }),
-            (words::copy_in, words::copy_out),
-        ];
+        let source: Vec<u8> = (0..17_000).map(|i| i as u8 | 1).collect();
+        let ways: [(CopyIn, CopyOut); 2] = [(copy_in, copy_out), (words::copy_in, words::copy_out)];
         for (copy_in, copy_out) in ways {
             for at in 0..9 {
-                for len in (0..300).chain([511, 512, 513]).chain(2046..2051) {
-                    let mut shared = vec![0u64; 320];
+                for len in (0..300).chain([511, 512, 513]).chain(2046..2051).chain(16_382..16_387) {
+                    let mut shared = vec![0u64; 2064];
                     let mut out = vec![0; len];
                     let place = shared.as_mut_ptr().cast::<u8>().wrapping_add(at);
-                    // SAFETY: at + len is below the 2560 bytes of `shared`, which
+                    // SAFETY: at + len is below the 16 512 bytes of `shared`, which
                     // no other thread sees; `source` and `out` are long enough.
                     let all = unsafe {
                         copy_in(place, source.as_ptr().add(3), len);
                         copy_out(place, out.as_mut_ptr(), len);
-                        std::slice::from_raw_parts(shared.as_ptr().cast::<u8>(), 2560)
+                        std::slice::from_raw_parts(shared.as_ptr().cast::<u8>(), 16_512)
                     };
                     assert_eq!(out, source[3..3 + len]);
                     assert!(all[..at].iter().chain(&all[at + len..]).all(|&b| b == 0), "{at} {len}");

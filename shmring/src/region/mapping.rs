@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::copy::{copy_in, copy_out};
+use super::copy::{self, copy_in, copy_out};
 use crate::layout::blocks::{control, lane, owner};
 use crate::layout::{Geometry, Place, Word};
 use crate::os::advice::{self, MapOptions, Part};
@@ -53,6 +53,8 @@ pub struct Mapping {
     data: NonNull<u8>,
     /// The capacity, a power of two, less one.
     mask: u64,
+    /// The same for whole words.
+    word_mask: u64,
     /// That of `control`'s guard.
     mark: Option<Mark>,
     control: Arc<Control>,
@@ -60,7 +62,8 @@ pub struct Mapping {
 
 // SAFETY: what the pointers point to belongs to `control`, which is Send and
 // Sync, and is accessed only as other processes access it at the same time: as
-// atomics, and by the copies of `copy`, which allow for that.
+// atomics, by the copies of `copy`, which allow for that, and as whoever made a
+// `Trust` answers for.
 unsafe impl Send for Mapping {}
 // SAFETY: as for Send.
 unsafe impl Sync for Mapping {}
@@ -237,6 +240,7 @@ impl Mapping {
             lane: control.lane(lane),
             data: control.map_ring(file, lane)?,
             mask: control.geometry.capacity() - 1,
+            word_mask: (control.geometry.capacity() - 1) & !7,
             mark: control.mark(),
             control: control.clone(),
         };
@@ -265,17 +269,18 @@ impl Mapping {
     /// The header word at a position: whole words only, in the first alias.
     #[inline(always)]
     fn header_word(&self, position: u64) -> &AtomicU64 {
-        let at = position & self.mask & !7;
+        let at = position & self.word_mask;
         // SAFETY: `at` is a multiple of 8 below the capacity, a power of two of
         // at least 8, so the word lies inside the first alias, which is
-        // page-aligned. Payload bytes there are accessed through `copy` only.
+        // page-aligned. Payload bytes there are accessed through `copy` only, or
+        // as a whole by whoever was given a `Trust`.
         unsafe { AtomicU64::from_ptr(self.data.as_ptr().add(at as usize).cast()) }
     }
 
     /// Where `len` payload bytes at a position are: they may run into the
     /// second alias. Panics if they are as many as the ring has.
     #[inline(always)]
-    fn payload(&self, position: u64, len: usize) -> *mut u8 {
+    pub(super) fn payload(&self, position: u64, len: usize) -> *mut u8 {
         assert!(len as u64 <= self.mask);
         let at = position & self.mask;
         // SAFETY: at < capacity and len <= capacity, so [at, at + len) lies
@@ -352,6 +357,10 @@ impl Memory for Mapping {
         let shared = self.payload(position, bytes.len());
         // SAFETY: as in `write`; the slice is ours alone.
         unsafe { copy_out(shared, bytes.as_mut_ptr(), bytes.len()) };
+    }
+    #[inline(always)]
+    fn prepare(&self, position: u64) {
+        copy::prepare(self.payload(position, 0));
     }
     #[inline(always)]
     fn keep_program_order(&self) {

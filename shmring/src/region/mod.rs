@@ -5,9 +5,11 @@
 
 mod copy;
 mod heap;
+mod in_place;
 mod mapping;
 mod sleep;
 
 pub use heap::Heap;
 pub(crate) use heap::fresh_lane;
+pub use in_place::Trust;
 pub use mapping::{Control, Mapping, SleepWord};

@@ -1,3 +1,4 @@
+use super::shape::Rounding;
 use super::{Corrupt, Fault, Memory, Shape, writer};
 use crate::layout::record::{self, HEADER_BYTES, Kind};
 use crate::layout::{Cause, Slot, Word};
@@ -7,6 +8,7 @@ use crate::layout::{Cause, Slot, Word};
 pub struct Cursor<M> {
     memory: M,
     shape: Shape,
+    rounding: Rounding,
     /// Committed: the producer may overwrite what lies before.
     head: u64,
     /// Read up to here.
@@ -55,7 +57,17 @@ impl<M: Memory> Cursor<M> {
         let head = memory.load(Word::HeadPosition(slot));
         let sequence = memory.load(Word::HeadSequence(slot));
         let death = memory.load(Word::HeadDeath(slot));
-        Cursor { memory, shape, head, position: head, sequence, death, is_touched: false, is_aside: false }
+        Cursor {
+            memory,
+            shape,
+            rounding: shape.rounding(),
+            head,
+            position: head,
+            sequence,
+            death,
+            is_touched: false,
+            is_aside: false,
+        }
     }
 
     /// Takes the lane over from whoever read it last, at the first message
@@ -97,6 +109,13 @@ impl<M: Memory> Cursor<M> {
         !self.is_aside && self.memory.header(self.position) != 0
     }
 
+    /// The same, but for an end mark: one that nothing follows may stay for long.
+    #[inline(always)]
+    pub(super) fn is_news_there(&self) -> bool {
+        let word = if self.is_aside { 0 } else { self.memory.header(self.position) };
+        word != 0 && !record::may_be_end(word)
+    }
+
     /// The next record, if there is one. Everything about it is checked.
     #[inline(always)]
     pub(super) fn peek(&self, lane: u32) -> Result<Option<Record>, Corrupt> {
@@ -120,10 +139,9 @@ impl<M: Memory> Cursor<M> {
         if message.len > buffer.len() {
             return None;
         }
-        let after = self.after(&message);
+        self.position = self.after(&message);
+        self.sequence = message.sequence.wrapping_add(1);
         self.read(&message, &mut buffer[..message.len]);
-        self.position = after;
-        self.sequence = self.sequence.wrapping_add(1);
         Some(message)
     }
 
@@ -145,7 +163,7 @@ impl<M: Memory> Cursor<M> {
     /// last and a ring behind it.
     #[inline(always)]
     fn fits(&self, len: u32) -> bool {
-        let after = self.position.wrapping_add(self.shape.record_size(len as u64));
+        let after = self.position.wrapping_add(self.rounding.size(len as u64));
         after.wrapping_sub(self.head) <= self.shape.max_used()
     }
 
@@ -182,14 +200,20 @@ impl<M: Memory> Cursor<M> {
 
     #[inline(always)]
     fn after(&self, record: &Record) -> u64 {
-        record.position.wrapping_add(self.shape.record_size(record.len as u64))
+        record.position.wrapping_add(self.rounding.size(record.len as u64))
     }
 
     /// Copies the payload of `record` to `bytes`, which is as long as it.
     #[inline(always)]
     pub(super) fn read(&self, record: &Record, bytes: &mut [u8]) {
         debug_assert_eq!(bytes.len(), record.len);
-        self.memory.read(record.position.wrapping_add(self.shape.before_payload()), bytes);
+        self.memory.read(self.payload_at(record), bytes);
+    }
+
+    /// The position of the payload of `record`, which is one of this lane's.
+    #[inline(always)]
+    pub fn payload_at(&self, record: &Record) -> u64 {
+        record.position.wrapping_add(self.shape.before_payload())
     }
 
     /// How many messages the gap `record` says were dropped.

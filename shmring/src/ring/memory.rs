@@ -37,6 +37,10 @@ pub trait Memory {
     /// the result is then some mixture, never anything worse.
     fn read(&self, position: u64, bytes: &mut [u8]);
 
+    /// Says that the bytes at a position will be written soon: a hint.
+    #[inline(always)]
+    fn prepare(&self, _position: u64) {}
+
     /// Keeps the stores before it before the stores after it in the program
     /// that runs, so that a kill between them leaves what the source says. It
     /// orders nothing between processors and costs no instruction.
@@ -79,6 +83,9 @@ impl<M: Memory> Memory for &M {
     }
     fn read(&self, position: u64, bytes: &mut [u8]) {
         (**self).read(position, bytes)
+    }
+    fn prepare(&self, position: u64) {
+        (**self).prepare(position)
     }
     fn keep_program_order(&self) {
         (**self).keep_program_order()

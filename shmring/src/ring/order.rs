@@ -29,7 +29,7 @@ const TURN: u32 = 64;
 /// How many cold lanes are looked at each time.
 const COLD_LOOKS: u32 = 8;
 /// After so many looks that found nothing a lane is cold.
-const PATIENCE: u32 = 1000;
+const PATIENCE: u32 = 64;
 
 /// A lane gives some records, then another one.
 #[derive(Debug)]
@@ -68,19 +68,28 @@ impl Fair {
 
     /// Gives what is left of the turn to the next lane that has something, of
     /// those that are looked at each time; false if none has. Where nothing is
-    /// left of it, [`scan`](Self::scan) comes first.
+    /// left of it nothing changes: [`scan`](Self::scan) comes first, and the next
+    /// lane must not lose its place.
     #[inline(always)]
     pub(super) fn glance<M: Memory>(&mut self, lanes: &Lanes<M>) -> bool {
-        let Some(at) = self.hot.iter().position(|&lane| lanes.get(lane).is_next_there()) else {
+        let Some(at) = self.hot.iter().position(|&lane| lanes.get(lane).is_news_there()) else {
             return false;
         };
-        self.lane = self.hot[at];
         self.left = self.left.max(std::mem::take(&mut self.next_turn));
-        self.misses[self.lane as usize] = Some(0);
-        if self.hot.len() > 1 {
-            self.hot.rotate_left(at + 1);
+        if self.left > 0 {
+            self.lane = self.hot[at];
+            self.misses[self.lane as usize] = Some(0);
+            if self.hot.len() > 1 {
+                self.hot.rotate_left(at + 1);
+            }
         }
         true
+    }
+
+    /// True if all lanes are to be looked at before one has a turn.
+    #[inline(always)]
+    pub(super) fn is_over(&self) -> bool {
+        self.left == 0 && self.next_turn == 0
     }
 
     #[inline(always)]

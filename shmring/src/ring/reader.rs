@@ -114,13 +114,24 @@ impl<M: Memory> Reader<M> {
         Some(message)
     }
 
+    /// True if [`scan`](Reader::scan) is to be asked before anything else; else
+    /// the lane whose turn it was has nothing now.
+    #[inline(always)]
+    pub fn is_turn_over(&self) -> bool {
+        match &self.turns {
+            Turns::Fair(fair) => fair.is_over(),
+            Turns::Total(_) => true,
+        }
+    }
+
     /// True if one of the lanes that [`scan`](Reader::scan) looks at each time has
-    /// something, a message or not. In fair order it is its turn then.
+    /// something, a message or not, but for an end mark. In fair order it is its
+    /// turn then, if anything is left of one.
     #[inline(always)]
     pub fn glance(&mut self) -> bool {
         match &mut self.turns {
             Turns::Fair(fair) => fair.glance(&self.lanes),
-            Turns::Total(_) => self.lanes.cursors.iter().any(Cursor::is_next_there),
+            Turns::Total(_) => self.lanes.cursors.iter().any(Cursor::is_news_there),
         }
     }
 

@@ -15,7 +15,13 @@ impl Shape {
     /// Bytes from one record's header to the next record's header.
     #[inline(always)]
     pub fn record_size(&self, len: u64) -> u64 {
-        (self.before_payload() + len + self.align - 1) & !(self.align - 1)
+        self.rounding().size(len)
+    }
+
+    /// The same, prepared for whoever asks for every message.
+    #[inline(always)]
+    pub(super) fn rounding(&self) -> Rounding {
+        Rounding { add: self.before_payload() + self.align - 1, mask: !(self.align - 1) }
     }
 
     /// Bytes from a record's start to its payload.
@@ -42,6 +48,21 @@ impl Shape {
     #[inline(always)]
     pub fn max_used(&self) -> u64 {
         self.capacity - HEADER_BYTES
+    }
+}
+
+/// How a payload's length becomes its record's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rounding {
+    add: u64,
+    mask: u64,
+}
+
+impl Rounding {
+    /// [`Shape::record_size`]: two steps, for the next record's place waits for them.
+    #[inline(always)]
+    pub(super) fn size(self, len: u64) -> u64 {
+        (len + self.add) & self.mask
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Writer<M> {
     /// Bytes that records may take behind what is staged before anything else is due:
     /// a look at the head, a check point, a gap. Most messages ask only this.
     room: u64,
+    /// The head was impossible once: no room is known of any more.
+    is_corrupt: bool,
 }
 
 /// What is staged adds to the lane when it is published.
@@ -93,6 +95,7 @@ impl<M: Memory> Writer<M> {
             check_tail,
             generation,
             room: 0,
+            is_corrupt: false,
             memory,
         };
         writer.walk_to_end()?;
@@ -161,6 +164,7 @@ impl<M: Memory> Writer<M> {
         let after = at.wrapping_add(size);
         self.memory.write(at.wrapping_add(HEADER_BYTES), payload);
         self.show(at, after, header);
+        self.memory.prepare(after.wrapping_add(size.max(64)));
         self.room -= size;
         self.tail = after;
         self.sequence = self.sequence.wrapping_add(1);
@@ -214,7 +218,7 @@ impl<M: Memory> Writer<M> {
     fn refresh_head(&mut self) -> Result<(), Corrupt> {
         let head = self.memory.load_acquire(Word::Head); // FREE
         if head.wrapping_sub(self.head) > self.tail.wrapping_sub(self.head) {
-            self.room = 0;
+            (self.room, self.is_corrupt) = (0, true);
             return Err(Corrupt { fault: Fault::Head, position: self.tail, value: head });
         }
         self.head = head;
@@ -234,14 +238,22 @@ impl<M: Memory> Writer<M> {
         let after = self.next().wrapping_add(self.shape.reserve() + HEADER_BYTES);
         let free = capacity.saturating_sub(after.wrapping_sub(self.head));
         let before_check_point = (capacity / 8).saturating_sub(self.next().wrapping_sub(self.check_tail));
-        self.room = if self.pending_gap() == 0 { free.min(before_check_point) } else { 0 };
+        // An eighth of a large ring is more than one message may have.
+        let room = free.min(before_check_point).min(self.shape.max_len());
+        self.room = if self.pending_gap() == 0 && !self.is_corrupt { room } else { 0 };
     }
 
     /// Writes payload bytes of the claimed message, from `offset` on. The
     /// caller stays within the length that it claimed.
     #[inline(always)]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
-        self.memory.write(self.next().wrapping_add(self.shape.before_payload() + offset as u64), bytes);
+        self.memory.write(self.payload_at().wrapping_add(offset as u64), bytes);
+    }
+
+    /// The position of the claimed message's payload.
+    #[inline(always)]
+    pub fn payload_at(&self) -> u64 {
+        self.next().wrapping_add(self.shape.before_payload())
     }
 
     /// Completes a message of `len` bytes, at most what was claimed; it is

@@ -13,12 +13,15 @@ struct ForRecord<'a> {
     found: Found,
     /// It has slept, so what woke it may be in any lane.
     is_woken: bool,
+    /// No message is copied.
+    is_in_place: bool,
     announced: Announced,
 }
 
 impl ForRecord<'_> {
-    fn new(consumer: &mut Consumer) -> ForRecord<'_> {
-        ForRecord { consumer, found: Found::Empty, is_woken: false, announced: Announced::default() }
+    fn new(consumer: &mut Consumer, is_in_place: bool) -> ForRecord<'_> {
+        let (found, announced) = (Found::Empty, Announced::default());
+        ForRecord { consumer, found, is_woken: false, is_in_place, announced }
     }
 }
 
@@ -26,7 +29,8 @@ impl Blocked for ForRecord<'_> {
     type Error = ReadError;
 
     fn ready(&mut self) -> Result<bool, ReadError> {
-        self.found = match self.consumer.take_next() {
+        let taken = if self.is_in_place { None } else { self.consumer.take_next() };
+        self.found = match taken {
             Some(record) => Found::Taken(record),
             None => self.consumer.find(std::mem::take(&mut self.is_woken))?,
         };
@@ -79,10 +83,7 @@ impl Consumer {
     /// As [`read`](Self::read), and [`ReadError::TimedOut`].
     #[inline]
     pub fn read_deadline(&mut self, deadline: Option<Instant>) -> Result<Read<'_>, ReadError> {
-        self.waiting.reads = self.waiting.reads.wrapping_add(1);
-        if self.waiting.reads == 0 {
-            self.look_around_in_time()?;
-        }
+        self.count_read()?;
         match self.take_next() {
             Some(record) => Ok(Read::Message(self.message(&record))),
             None => self.look_and_wait(deadline),
@@ -94,18 +95,29 @@ impl Consumer {
         if let Some(record) = self.catch() {
             return Ok(Read::Message(self.message(&record)));
         }
+        let found = self.wait_for_next(deadline, false)?;
+        self.tell(found)
+    }
+
+    /// What comes next. A message is in the buffer, or left where it is if
+    /// `is_in_place`.
+    pub(super) fn wait_for_next(
+        &mut self,
+        deadline: Option<Instant>,
+        is_in_place: bool,
+    ) -> Result<Found, ReadError> {
         let mut waiting = std::mem::take(&mut self.waiting);
-        let mut blocked = ForRecord::new(self);
+        let mut blocked = ForRecord::new(self, is_in_place);
         let over = wait(&mut blocked, &mut waiting, deadline);
         blocked.consumer.rise(&mut blocked.announced);
         let found = blocked.found;
         self.waiting = waiting;
         match over? {
-            Over::Ready => self.tell(found),
+            Over::Ready => Ok(found),
             // Not all lanes were looked at each time.
             Over::TimedOut => match self.find(true)? {
                 Found::Empty => Err(ReadError::TimedOut),
-                found => self.tell(found),
+                found => Ok(found),
             },
             Over::Interrupted => Err(ReadError::Interrupted),
         }
@@ -115,14 +127,30 @@ impl Consumer {
     /// microsecond: it needs nothing of what [`wait`] does.
     #[inline(always)]
     fn catch(&mut self) -> Option<Record> {
+        if self.stands_by() { self.take_next() } else { None }
+    }
+
+    /// True if something came in that time.
+    #[inline(always)]
+    pub(super) fn stands_by(&mut self) -> bool {
+        if self.is_turn_over() {
+            return false;
+        }
         if self.waiting.strategy != Wait::Spin {
             self.waiting.pace.keep_off();
         }
-        if (0..QUICK_GLANCES).any(|_| self.glance()) { self.take_next() } else { None }
+        (0..QUICK_GLANCES).any(|_| self.glance())
     }
 
-    /// Who never waits notices deaths too. The first time it only notes when: a
-    /// stream that is shorter than a period needs no look.
+    /// Who never waits notices deaths too.
+    #[inline(always)]
+    pub(super) fn count_read(&mut self) -> Result<(), ReadError> {
+        self.waiting.reads = self.waiting.reads.wrapping_add(1);
+        if self.waiting.reads == 0 { self.look_around_in_time() } else { Ok(()) }
+    }
+
+    /// The first time it only notes when: a stream that is shorter than a period
+    /// needs no look.
     #[cold]
     fn look_around_in_time(&mut self) -> Result<(), ReadError> {
         let now = Instant::now();
@@ -156,7 +184,7 @@ mod tests {
         cool(&mut consumer);
         for producer in &mut producers {
             producer.send(b"x").unwrap();
-            let mut blocked = ForRecord::new(&mut consumer);
+            let mut blocked = ForRecord::new(&mut consumer, false);
             blocked.doze(Duration::from_secs(60));
             assert_eq!(blocked.ready(), Ok(true), "lane {}", producer.lane());
             let found = blocked.found;

@@ -3,6 +3,7 @@
 //! [`Consumer`](crate::Consumer) live here, over their try forms.
 
 mod consumer;
+mod in_place;
 mod pace;
 mod producer;
 
@@ -18,10 +19,17 @@ pub(crate) const PERIOD: Duration = Duration::from_millis(50);
 /// two sides that answer each other fall into lockstep: each goes to sleep while
 /// the other is woken. Measured at 8 B round trips on two cores: ten microseconds
 /// 0.5 us at the median and 60 to 75 us at the 99th percentile, fifty 0.5 and 1.5.
-/// A yield follows, and counts when cores are scarce.
 const LOOK_OUT: Duration = Duration::from_micros(50);
-/// Glances from one full look to the next, with a pause after each.
+/// Glances from one full look to the next, with a pause after each: some
+/// microseconds.
 const GLANCES: u32 = 64;
+/// After so many sleeps in a row it hardly looks out any more: cores are scarce,
+/// or the other side is slow. It yields before the sleep, which is all that it
+/// takes where both sides share a core.
+const IN_VAIN: u32 = 2;
+/// Every so often it looks out all the same: two sides that wake each other each
+/// time would else do so for ever.
+const NOT_IN_VAIN: u32 = 8;
 
 /// One side of the ring that cannot go on.
 trait Blocked {
@@ -49,30 +57,33 @@ enum Over {
 /// The time before a sleep, in which what is waited for is seen at once.
 #[derive(Debug, Default)]
 struct Lookout {
-    /// When it began.
     since: Option<Instant>,
     has_yielded: bool,
 }
 
 impl Lookout {
-    /// Glances for a while, and yields once in the end. False when that is done.
-    fn stand(&mut self, blocked: &mut impl Blocked) -> bool {
-        if self.has_yielded {
-            return false;
+    /// Glances for a while, or yields in the end. False when that is done too.
+    /// `in_vain` is how many sleeps came in a row.
+    fn stand(&mut self, blocked: &mut impl Blocked, in_vain: u32) -> bool {
+        let is_brief = in_vain >= IN_VAIN && !in_vain.is_multiple_of(NOT_IN_VAIN);
+        match self.since {
+            // The first glances come before the first look at the clock.
+            None => {
+                glance(blocked);
+                self.since = Some(Instant::now());
+            }
+            Some(since) if !is_brief && since.elapsed() < LOOK_OUT => glance(blocked),
+            Some(_) if !self.has_yielded => {
+                self.has_yielded = true;
+                thread::yield_now();
+            }
+            Some(_) => return false,
         }
-        // The first glances come before the first look at the clock.
-        if self.since.is_some_and(|since| since.elapsed() >= LOOK_OUT) {
-            self.has_yielded = true;
-            thread::yield_now();
-            return true;
-        }
-        glances(blocked);
-        self.since.get_or_insert_with(Instant::now);
         true
     }
 }
 
-fn glances(blocked: &mut impl Blocked) {
+fn glance(blocked: &mut impl Blocked) {
     for _ in 0..GLANCES {
         if blocked.glance() {
             return;
@@ -91,17 +102,21 @@ fn wait<B: Blocked>(
     let mut lookout = Lookout::default();
     loop {
         if blocked.ready()? {
+            if !lookout.has_yielded {
+                waiting.in_vain = 0;
+            }
             return Ok(Over::Ready);
         }
         if waiting.interrupted() {
             return Ok(Over::Interrupted);
         }
         match waiting.strategy {
-            Wait::Adaptive if lookout.stand(blocked) => continue,
-            Wait::Spin => glances(blocked),
+            Wait::Adaptive if lookout.stand(blocked, waiting.in_vain) => continue,
+            Wait::Spin => glance(blocked),
             Wait::Adaptive | Wait::Park => {
                 let left = deadline.map_or(PERIOD, |d| d.saturating_duration_since(Instant::now()));
                 if !left.is_zero() {
+                    waiting.in_vain = waiting.in_vain.wrapping_add(1);
                     blocked.doze(left.min(PERIOD));
                 }
             }

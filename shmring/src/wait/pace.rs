@@ -16,8 +16,8 @@ use crate::endpoint::Pace;
 const FEWEST: u32 = 4;
 /// The longest that it keeps off.
 const MOST: u32 = 64;
-/// It pays if so many bytes were there for each pause, in more than one message.
-const BYTES_A_PAUSE: u64 = 16;
+/// It pays if there was a message for so many pauses, and one more.
+const PAUSES_A_MESSAGE: u32 = 8;
 /// When it did not pay, it is tried again after finding the ring empty so often.
 const REST: u32 = 255;
 
@@ -33,8 +33,8 @@ impl Pace {
     /// Decides how long it keeps off now, by what came since the last time.
     #[inline(always)]
     fn learn(&mut self) {
-        let paid = self.messages > 1 && self.bytes >= BYTES_A_PAUSE * self.pauses as u64;
-        (self.messages, self.bytes) = (0, 0);
+        let paid = self.messages > 1 + (self.pauses / PAUSES_A_MESSAGE) as u64;
+        self.messages = 0;
         if self.pauses == 0 {
             if self.rest > 0 {
                 self.rest -= 1;
@@ -55,13 +55,12 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// How long it keeps off each time, if that finds so many messages of so many bytes.
-    fn pauses(times: usize, messages: impl Fn(u32) -> u64, bytes: u64) -> Vec<u32> {
+    /// How long it keeps off each time, if that finds so many messages.
+    fn pauses(times: usize, messages: impl Fn(u32) -> u64) -> Vec<u32> {
         let mut pace = Pace::default();
         (0..times)
             .map(|_| {
                 pace.messages = messages(pace.pauses);
-                pace.bytes = pace.messages * bytes;
                 pace.learn();
                 pace.pauses
             })
@@ -70,21 +69,19 @@ mod tests {
 
     #[test]
     fn answers_are_not_kept_waiting() {
-        for bytes in [8, 64, 1 << 20] {
-            let found = pauses(10_000, |_| 1, bytes);
-            let kept_off = found.iter().filter(|&&pauses| pauses > 0).count();
-            assert!((1..=10_000 / REST as usize + 1).contains(&kept_off), "{kept_off}");
-            assert_eq!(found.iter().max(), Some(&FEWEST));
-        }
+        let found = pauses(10_000, |_| 1);
+        let kept_off = found.iter().filter(|&&pauses| pauses > 0).count();
+        assert!((1..=10_000 / REST as usize + 1).contains(&kept_off), "{kept_off}");
+        assert_eq!(found.iter().max(), Some(&FEWEST));
     }
 
     #[test]
     fn it_keeps_off_as_long_as_messages_gather() {
         // One in each pause.
-        assert_eq!(pauses(1000, |pauses| 1 + pauses as u64, 64).last(), Some(&MOST));
-        // The producer is slower: no longer than it takes for what is worth it.
-        let slow = pauses(1000, |pauses| 1 + pauses as u64 / 8, 64);
-        assert!(slow[900..].iter().all(|&pauses| pauses <= 2 * FEWEST), "{slow:?}");
+        assert_eq!(pauses(1000, |pauses| 1 + pauses as u64).last(), Some(&MOST));
+        // The producer is slow: now and then it is tried, and no longer.
+        let slow = pauses(10_000, |pauses| 1 + pauses as u64 / 16);
+        assert!(slow.iter().filter(|&&pauses| pauses > 0).count() < 100, "{slow:?}");
         // It stops: half as long each time, then not at all.
         let mut pace = Pace { pauses: MOST, ..Pace::default() };
         let left: Vec<u32> = (0..6).map(|_| (pace.learn(), pace.pauses).1).collect();

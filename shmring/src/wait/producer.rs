@@ -138,6 +138,7 @@ impl Producer {
         max_len: usize,
         deadline: Option<Instant>,
     ) -> Result<Grant<'_>, SendError> {
+        self.abort();
         if let Err(SendError::Full) = self.claim(max_len) {
             self.wait_for_room(max_len, deadline)?;
         }
@@ -145,7 +146,7 @@ impl Producer {
     }
 
     #[cold]
-    fn wait_for_room(&mut self, len: usize, deadline: Option<Instant>) -> Result<(), SendError> {
+    pub(super) fn wait_for_room(&mut self, len: usize, deadline: Option<Instant>) -> Result<(), SendError> {
         let mut waiting = std::mem::take(&mut self.waiting);
         self.announce_want(Some(len));
         let mut blocked = ForRoom { producer: self, len, announced: Announced::default() };

@@ -212,6 +212,22 @@ fn a_damaged_lane_stops_nobody_else() {
 }
 
 #[test]
+fn a_damaged_lane_holds_up_no_end() {
+    let place = Place::new();
+    let region = place.region(2);
+    let mut consumer = region.consumer().unwrap();
+    let (_bad, good) = (region.producer().unwrap(), region.producer().unwrap());
+    // It has been the one that held up the end.
+    assert_eq!(told(&mut consumer), [""; 0]);
+    let file = File::options().write(true).open(place.path()).unwrap();
+    file.write_all_at(&u64::MAX.to_le_bytes(), 0x10000).unwrap();
+    assert!(matches!(consumer.try_read(), Err(ReadError::Damaged(damage)) if damage.lane == 0));
+    assert_eq!(told(&mut consumer), [""; 0]);
+    good.close();
+    assert_eq!(told(&mut consumer), ["end"]);
+}
+
+#[test]
 fn a_damaged_lane_is_left_to_nobody_while_another_is_free() {
     let place = Place::new();
     let region = place.region(3);

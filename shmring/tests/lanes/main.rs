@@ -267,6 +267,38 @@ fn names_that_are_none_are_refused() {
     assert_eq!(all, ["a 0: a".to_owned(), "end".to_owned(), format!("{long} 0: {long}")]);
 }
 
+/// However it reads: with a try form, waiting, or waiting in vain at times.
+#[test]
+fn lanes_that_are_never_empty_take_turns() {
+    let ways: [fn(&mut Consumer) -> u32; 3] = [
+        |consumer| lane_of(consumer.try_read()),
+        |consumer| lane_of(consumer.read()),
+        |consumer| lane_of(consumer.read_timeout(HANG)),
+    ];
+    for way in ways {
+        let place = Place::new();
+        let region = place.region(3);
+        let mut consumer = region.consumer().unwrap();
+        let mut producers = [(); 3].map(|()| region.producer().unwrap());
+        let mut lanes = Vec::new();
+        for _ in 0..64 * 9 {
+            producers.iter_mut().for_each(|producer| while producer.try_send(&[7; 100]).is_ok() {});
+            lanes.push(way(&mut consumer));
+            consumer.commit();
+        }
+        let runs: Vec<_> = lanes.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
+        let expected: Vec<_> = [0, 1, 2].repeat(3).into_iter().map(|lane| (lane, 64)).collect();
+        assert_eq!(runs, expected);
+    }
+}
+
+fn lane_of(read: Result<Read<'_>, ReadError>) -> u32 {
+    match read {
+        Ok(Read::Message(message)) => message.lane,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn no_lane_starves_and_none_is_out_of_order() {
     let place = Place::new();

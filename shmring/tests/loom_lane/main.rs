@@ -6,7 +6,8 @@
 //! ordering is weaker, two steps are exchanged or one is left out; every twin
 //! must be found, so a model that sees nothing fails.
 //!
-//! * here: one lane, its producer and its consumer;
+//! * here: one lane, its producer and its consumer, step by step;
+//! * `at_once`: the same with messages that are sent and taken in one go;
 //! * `takeover`: a lane that passes from owner to owner;
 //! * `commit`: a commit over two lanes;
 //! * `attach`: a lane that comes into use, and the end of all: READY, STATE,
@@ -326,6 +327,7 @@ fn a_takeover_meets_a_consumer_ahead_of_the_check_point() {
     });
 }
 
+mod at_once;
 mod attach;
 #[path = "../source/calls.rs"]
 mod calls;

@@ -46,6 +46,12 @@ macro_rules! relaxed {
 
 relaxed! {
     peek_of_a_header: "cursor.rs" "next_header" "header_acquire", messages_are_whole, "another payload";
+    look_at_a_header_to_take_at_once: "cursor.rs" "next_header" "header_acquire",
+        at_once::messages_at_once_are_whole, "another payload";
+    publish_at_once: "writer.rs" "show" "store_header_release",
+        at_once::messages_at_once_are_whole, "another payload";
+    head_before_a_message_at_once: "writer.rs" "refresh_head" "load_acquire(Word::Head)",
+        at_once::a_message_at_once_goes_where_it_is_free, "Causality violation";
     head_of_a_new_consumer: "cursor.rs" "take_over" "store_release(Word::Head)",
         a_new_consumer_frees_what_the_old_one_read, "Causality violation";
     head_of_a_commit: "cursor.rs" "free" "store_release(Word::Head)",

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shmring::{
     AttachError, CodecId, Consumer, CreateError, Flags, OpenError, Order, Producer, Read, ReadError, Region,
@@ -402,6 +402,71 @@ fn impossible_words_are_damage_for_good() {
     assert!(matches!(producer.try_send(b""), Err(SendError::Damaged(_))));
     drop((producer, consumer));
     assert!(matches!(region.producer(), Err(AttachError::Damaged(_))));
+}
+
+#[test]
+fn damage_that_a_batch_meets_is_for_good() {
+    for publish in [false, true] {
+        let place = Place::new();
+        let region = place.small();
+        let mut producer = region.producer().unwrap();
+        let file = File::options().write(true).open(place.path()).unwrap();
+        file.write_all_at(&(1u64 << 40).to_le_bytes(), 0x2000 + 0x100).unwrap();
+        let mut batch = producer.batch();
+        let error = loop {
+            if let Err(e) = batch.try_push(&[7; 1000]) {
+                break e;
+            }
+        };
+        assert!(matches!(error, SendError::Damaged(_)), "{error:?}");
+        if publish {
+            batch.publish();
+        } else {
+            drop(batch);
+        }
+        assert!(matches!(producer.try_send(b""), Err(SendError::Damaged(_))));
+        assert!(matches!(producer.try_reserve(0), Err(SendError::Damaged(_))));
+        assert!(matches!(producer.batch().try_push(b""), Err(SendError::Damaged(_))));
+    }
+}
+
+#[test]
+fn a_batch_that_was_forgotten_takes_no_room() {
+    let place = Place::new();
+    let region = place.small();
+    let mut producer = region.producer().unwrap();
+    let mut consumer = region.consumer().unwrap();
+    type Way = fn(&mut Producer) -> Result<(), SendError>;
+    let ways: [Way; 4] = [
+        |producer| producer.send_timeout(b"message", SHORT),
+        |producer| {
+            let mut grant = producer.reserve_deadline(9000, Some(Instant::now() + SHORT))?;
+            grant.write_all(b"message").unwrap();
+            grant.commit();
+            Ok(())
+        },
+        |producer| {
+            let mut grant = producer.try_reserve(9000)?;
+            grant.write_all(b"message").unwrap();
+            grant.commit();
+            Ok(())
+        },
+        |producer| {
+            let mut batch = producer.batch();
+            batch.try_push(b"message")?;
+            batch.publish();
+            Ok(())
+        },
+    ];
+    for (sequence, way) in ways.into_iter().enumerate() {
+        let mut batch = producer.batch();
+        while batch.try_push(&[7; 1000]).is_ok() {}
+        std::mem::forget(batch);
+        way(&mut producer).unwrap();
+        expect(&mut consumer, sequence as u64, b"message");
+        assert_eq!(consumer.try_read(), Ok(Read::Empty));
+        consumer.commit();
+    }
 }
 
 #[test]

@@ -226,7 +226,13 @@ fn do_step<M: Memory>(
         Step::Batch { lane, lens } => {
             let lane = *lane as usize % count;
             let writer = &mut writers[lane];
-            for &len in lens.iter().filter(|&&len| len as u64 <= oracle.shape.max_len()) {
+            let first = payload(after.lanes[lane].next_sequence(), lens[0]);
+            let is_sent = lens.len() == 1 && writer.send(0, &first);
+            if is_sent {
+                after.lanes[lane].stage(0, lens[0]);
+            }
+            for &len in lens.iter().filter(|_| !is_sent).filter(|&&len| len as u64 <= oracle.shape.max_len())
+            {
                 if writer.claim(len).is_ok() {
                     writer.write(0, &payload(after.lanes[lane].next_sequence(), len));
                     writer.stage(0, len);

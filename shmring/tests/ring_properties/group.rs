@@ -11,6 +11,12 @@ pub(super) enum Op {
         part: u16,
         flags: u8,
     },
+    /// In one go if nothing else is due, else step by step.
+    SendAtOnce {
+        lane: u8,
+        part: u16,
+        flags: u8,
+    },
     Stage {
         lane: u8,
         part: u16,
@@ -40,6 +46,12 @@ pub(super) enum Op {
     UseLane,
     NewReader,
     Read(u8),
+    /// In one go if it can be, after a glance if the turn is over.
+    Take {
+        count: u8,
+        buffer: u16,
+        glance: bool,
+    },
     ReadAll,
     /// Tells the end of all, if it is there.
     TellEnd,
@@ -57,10 +69,13 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     let flags = 0..=KNOWN_FLAGS;
     let lane = 0u8..4;
     let stage = (lane.clone(), part(), any::<u8>(), flags.clone());
+    let send = (lane.clone(), part(), flags.clone());
+    let take = (1u8..70, part(), any::<bool>());
     let look = (prop_oneof![8 => 0u16..4, 1 => 300u16..1100], any::<bool>());
     let cause = select(Cause::ALL.to_vec());
     prop_oneof![
         9 => (lane.clone(), part(), flags).prop_map(|(lane, part, flags)| Op::Send { lane, part, flags }),
+        9 => send.prop_map(|(lane, part, flags)| Op::SendAtOnce { lane, part, flags }),
         4 => stage.prop_map(|(lane, part, used, flags)| Op::Stage { lane, part, used, flags }),
         1 => lane.clone().prop_map(|lane| Op::TooLong { lane }),
         4 => lane.clone().prop_map(|lane| Op::Publish { lane }),
@@ -71,6 +86,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::UseLane),
         1 => Just(Op::NewReader),
         8 => (1u8..5).prop_map(Op::Read),
+        8 => take.prop_map(|(count, buffer, glance)| Op::Take { count, buffer, glance }),
         1 => Just(Op::ReadAll),
         1 => Just(Op::TellEnd),
         1 => look.prop_map(|(times, all)| Op::Look { times, all }),
@@ -129,6 +145,24 @@ impl<'a> Group<'a> {
         oracle.stage(flags, len);
     }
 
+    /// As a producer does that sends one message.
+    fn send_at_once(&mut self, lane: usize, len: usize, flags: u8) {
+        let (writer, oracle) = (&mut self.writers[lane], &mut self.oracle.lanes[lane]);
+        let is_known = writer.has_room(len);
+        let bytes = payload(oracle.next_sequence(), len);
+        let is_sent = writer.send(flags, &bytes);
+        let is_alone = oracle.staged.is_empty() && self.oracle.shape.prefix == 0;
+        assert_eq!(is_sent, is_known && is_alone);
+        assert!(!is_known || (oracle.pending == 0 && oracle.has_room(len)), "something else is due");
+        if is_sent {
+            oracle.stage(flags, len);
+            oracle.publish(&mut self.oracle.tickets);
+        } else {
+            self.stage(lane, len, len, flags);
+            self.publish(lane);
+        }
+    }
+
     fn publish(&mut self, lane: usize) {
         self.writers[lane].publish();
         self.oracle.publish(lane);
@@ -177,23 +211,43 @@ impl<'a> Group<'a> {
         let Some(record) = self.find(true) else {
             return false;
         };
+        self.check(&record, &bytes_of(&self.reader, &record));
+        self.reader.advance(&record);
+        true
+    }
+
+    /// As a consumer does that waits for a message.
+    fn take(&mut self, buffer: &mut [u8], glance: bool) -> bool {
+        self.step_over_ends();
+        let mut taken = self.reader.take(buffer);
+        if taken.is_none() && glance && self.reader.glance() {
+            let is_news = |lane: &oracle::Lane| lane.unread().is_some_and(|(next, _)| next.kind != Kind::End);
+            assert!(self.oracle.lanes[..self.used()].iter().any(is_news), "nothing is there");
+            taken = self.reader.take(buffer);
+        }
+        let Some(record) = taken else { return self.read() };
+        assert_eq!(record.kind, Kind::Data);
+        self.check(&record, &buffer[..record.len]);
+        true
+    }
+
+    /// The oracle has that record too.
+    fn check(&mut self, record: &Record, bytes: &[u8]) {
         let lane = record.lane as usize;
         let tickets = self.oracle.lanes[..self.used()].iter().filter_map(|lane| lane.ticket());
         let lowest = tickets.min();
         let (kept, number) = self.oracle.advance(lane);
-        assert_eq!(Kept::of(record), kept);
+        assert_eq!(Kept::of(*record), kept);
         match record.kind {
             Kind::Data => {
-                assert_eq!(bytes_of(&self.reader, &record), payload(record.sequence, record.len));
+                assert_eq!(bytes, payload(record.sequence, record.len));
                 if self.oracle.shape.prefix > 0 {
                     assert_eq!(lowest, Some(number), "not in the order of sending");
                 }
             }
-            Kind::Gap => assert_eq!(self.reader.gap(&record), number),
+            Kind::Gap => assert_eq!(self.reader.gap(record), number),
             Kind::End => panic!("the end of a stream is not for the reader"),
         }
-        self.reader.advance(&record);
-        true
     }
 
     fn tell_end(&mut self) {
@@ -234,6 +288,7 @@ impl<'a> Group<'a> {
                 self.stage(lane, self.len(part), self.len(part), flags);
                 self.publish(lane);
             }
+            Op::SendAtOnce { lane, part, flags } => self.send_at_once(self.lane(lane), self.len(part), flags),
             Op::Stage { lane, part, used, flags } => {
                 let claimed = self.len(part);
                 self.stage(self.lane(lane), claimed, claimed * used as usize / 255, flags);
@@ -273,6 +328,10 @@ impl<'a> Group<'a> {
             }
             Op::Read(count) => {
                 (0..count).all(|_| self.read());
+            }
+            Op::Take { count, buffer, glance } => {
+                let mut buffer = vec![0; self.len(buffer)];
+                (0..count).all(|_| self.take(&mut buffer, glance));
             }
             Op::ReadAll => while self.read() {},
             Op::TellEnd => self.tell_end(),

@@ -86,6 +86,12 @@ pub(super) fn new_reader<'a>(lanes: &'a [Counted<'a>], shape: Shape) -> Reader<&
 
 /// Takes the next record, if there is one; every length is one that fits.
 fn read(reader: &mut Reader<&Counted>, shape: Shape) -> Result<bool, Broken> {
+    let mut buffer = [0; 40];
+    if let Some(record) = take(reader, &mut buffer, true) {
+        assert!(record.kind == Kind::Data && record.len <= buffer.len());
+        assert!(reader.lane(record.lane).uncommitted() <= shape.max_used());
+        return Ok(true);
+    }
     let Some(record) = find(reader)? else {
         return Ok(false);
     };
@@ -130,6 +136,7 @@ fn read_all(reader: &mut Reader<&Counted>, shape: Shape) {
 
 fn write_some(writer: &mut Writer<&Counted>, shape: Shape) {
     for len in [0, 1, shape.max_len() as usize / 3, shape.max_len() as usize] {
+        writer.send(0, &payload(0, len));
         let _ = writer.publish_gap(len);
         if writer.claim(len).is_ok() {
             writer.write(0, &payload(0, len));
@@ -312,6 +319,9 @@ proptest! {
             match event {
                 Event::Write { lane, len } => {
                     let writer = &mut writers[lane as usize % heaps.len()];
+                    if writer.send(0, &payload(0, len)) {
+                        continue;
+                    }
                     let _ = writer.publish_gap(len);
                     stage(writer, len);
                     writer.publish();

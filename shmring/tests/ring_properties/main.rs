@@ -7,6 +7,7 @@ mod fairness;
 mod group;
 mod hostile;
 mod oracle;
+mod room;
 mod threads;
 
 use std::cell::Cell;
@@ -89,6 +90,13 @@ fn bytes_of<M: Memory>(reader: &Reader<M>, record: &Record) -> Vec<u8> {
     let mut bytes = vec![0; record.len];
     reader.read(record, &mut bytes);
     bytes
+}
+
+/// The next message as a consumer takes it in one go, if it can be; with a glance,
+/// one that waits.
+fn take<M: Memory>(reader: &mut Reader<M>, buffer: &mut [u8], glance: bool) -> Option<Record> {
+    let taken = reader.take(buffer);
+    if taken.is_none() && glance && reader.glance() { reader.take(buffer) } else { taken }
 }
 
 /// The next record as a consumer finds it.

@@ -104,7 +104,7 @@ impl<'a> World<'a> {
                 let most = u64::from(input.int_in_range(1..=40u8)?);
                 self.drain(if most == 40 { u64::MAX } else { most });
             }
-            18 => self.read_waiting(),
+            18 => self.read_waiting(input.int_in_range(1..=70)?),
             19 => self.commit(input)?,
             20 => self.look_around(),
             21 => self.leave(input)?,
@@ -233,9 +233,18 @@ impl<'a> World<'a> {
         self.consumer = Some(consumer);
     }
 
-    fn read_waiting(&mut self) {
+    /// Reads as those do who wait, more than one lane's turn perhaps; waits in vain
+    /// once at most.
+    fn read_waiting(&mut self, most: u8) {
         let Some(mut consumer) = self.consumer.take() else { return };
-        self.note_read(consumer.read_timeout(Duration::ZERO));
+        for _ in 0..most {
+            let read = consumer.read_timeout(Duration::ZERO);
+            let is_last = !matches!(read, Ok(Read::Message(_) | Read::Gap(_)));
+            self.note_read(read);
+            if is_last {
+                break;
+            }
+        }
         self.consumer = Some(consumer);
     }
 

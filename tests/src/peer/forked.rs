@@ -23,7 +23,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, pause};
-use shmring::{AttachError, Owner, Producer, Read, ReadError, Region, RegionOptions, SendError};
+use shmring::{AttachError, Owner, Producer, Read, ReadError, Region, RegionOptions, SendError, Trust};
 use tests::{DEADLINE, expect_end, expect_message, fail_call, message, read_numbers, send_numbers};
 
 use super::NotPermitted;
@@ -44,8 +44,10 @@ enum Scenario {
     Exchange,
     /// What an inherited handle does: nothing.
     Inherited,
-    /// A grant and a batch that were begun before the fork.
+    /// A grant, a batch and a loan that were begun before the fork.
     Begun,
+    /// Children that end with a loan.
+    Lent,
     /// New handles in a child, and in its child.
     Anew,
     /// A process that changes its name.
@@ -75,6 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Scenario::Exchange => exchange(),
         Scenario::Inherited => inherited(),
         Scenario::Begun => begun(),
+        Scenario::Lent => lent(),
         Scenario::Anew => anew(),
         Scenario::Renamed => renamed(),
         Scenario::RawClone => raw_clone(),
@@ -258,7 +261,57 @@ fn begun() -> Result<()> {
     ensure!(image(&region)? == before, "the child changed the region");
     ensure!(matches!(consumer.try_read()?, Read::Empty));
     batch.context("made")?.publish();
-    expect_message(&mut consumer, 1, b"one")
+    expect_message(&mut consumer, 1, b"one")?;
+
+    let mut producer = producer.in_place(trust());
+    let mut loan = Some(producer.reserve(100)?);
+    loan.as_mut().context("made")?.fill(7);
+    let before = image(&region)?;
+    in_child(|| {
+        let mut loan = loan.take().context("made")?;
+        ensure!(loan.is_empty() && loan.get_mut(0).is_none());
+        loan.commit(50);
+        Ok(())
+    })?;
+    ensure!(image(&region)? == before, "the child changed the region");
+    ensure!(matches!(consumer.try_read()?, Read::Empty));
+    loan.context("made")?.commit(50);
+    expect_message(&mut consumer, 2, &[7; 50])
+}
+
+fn trust() -> Trust {
+    // SAFETY: the region has no name, and of what was borrowed before a fork no
+    // child touches anything but through the loan itself, which refuses.
+    unsafe { Trust::in_peers() }
+}
+
+/// Each producer ends while it writes into a loan, at some other place.
+fn lent() -> Result<()> {
+    let region = small()?;
+    let mut consumer = region.consumer()?.in_place(trust());
+    for number in 0..100 {
+        in_child(|| {
+            let mut producer = region.producer()?.in_place(trust());
+            let mut loan = producer.reserve(number as usize)?;
+            loan.fill(number as u8);
+            loan.commit(number as usize);
+            let mut loan = producer.reserve(region.max_message() / 2 + number as usize)?;
+            // Words that look like headers.
+            loan[..region.max_message() / 100 * number as usize / 2].fill(1);
+            exit(0)
+        })?;
+        match consumer.read_timeout(DEADLINE)? {
+            Read::Message(m) => {
+                ensure!(m.sequence == number && m.payload == vec![number as u8; number as usize])
+            }
+            other => bail!("{other:?}"),
+        }
+        let died = consumer.read_timeout(DEADLINE)?;
+        ensure!(matches!(died, Read::Died(_)), "{died:?}");
+        ensure!(consumer.read_timeout(DEADLINE)? == Read::End);
+        consumer.commit();
+    }
+    Ok(())
 }
 
 fn anew() -> Result<()> {

@@ -9,7 +9,7 @@ use tests::Random;
 pub(crate) const CAPACITY: u64 = 64 * 1024;
 
 /// Payload lengths: around a word, around each alignment, a string copy.
-const LENGTHS: [usize; 12] = [0, 1, 7, 8, 9, 24, 40, 56, 64, 100, 300, 1000];
+const LENGTHS: [usize; 12] = [0, 1, 7, 8, 9, 24, 40, 56, 64, 100, 300, 2100];
 const ALIGNS: [u64; 3] = [8, 16, 64];
 const LOADS: [Load; 4] = [Load::Empty, Load::Few, Load::Eighth, Load::Full];
 /// Where the lap begins that the operation is in or starts: the second ends
@@ -119,7 +119,8 @@ pub(crate) enum Load {
     Empty,
     /// Two short messages.
     Few,
-    /// So much that the next publish writes a check point.
+    /// So much that the next publish writes a check point, unless it is of one
+    /// record of the least size.
     Eighth,
     /// So much that the subjects fill the ring to the last record.
     Full,
