@@ -23,7 +23,7 @@ use loom::model::Builder;
 use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
-use shmring::internals::ring::sleep::{SleepCell, reset, sleep, wake};
+use shmring::internals::ring::sleep::{Announced, SleepCell, reset, rise, sleep, wake};
 
 /// What one handshake leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,8 @@ struct Side<'a> {
     without_fence: Twin,
     /// What this side loaded first, for a twin that goes by it.
     first: Cell<Option<u32>>,
+    /// Its sleep is over at once, whatever the word.
+    times_out: bool,
 }
 
 impl SleepCell for Side<'_> {
@@ -130,6 +132,9 @@ impl SleepCell for Side<'_> {
     }
 
     fn wait(&self, expected: u32, _: Duration) {
+        if self.times_out {
+            return self.futex.may_be_preempted();
+        }
         let queue = self.futex.queue.lock().unwrap();
         // The queue's lock orders this load after the exchange of a waker that
         // emptied the queue before.
@@ -172,7 +177,8 @@ impl Shared {
     }
 
     fn side(&self, without_fence: Twin) -> Side<'_> {
-        Side { futex: &self.futex, twin: self.twin, form: self.form, without_fence, first: Cell::new(None) }
+        let (first, times_out) = (Cell::new(None), false);
+        Side { futex: &self.futex, twin: self.twin, form: self.form, without_fence, first, times_out }
     }
 
     fn sleeper(&self) -> Side<'_> {
@@ -205,10 +211,19 @@ impl Shared {
 
     /// Waits as the endpoints do: try, sleep, and again.
     fn wait_for(&self, value: u64) {
+        self.wait_after_time_outs(value, 0);
+    }
+
+    /// The first sleeps time out.
+    fn wait_after_time_outs(&self, value: u64, count: u32) {
         let look = || self.twin != Twin::NoSecondLook && self.reached(value);
+        let mut announced = Announced::default();
+        let mut sleeps = 0..;
         while !self.reached(value) {
-            sleep(&self.sleeper(), Duration::MAX, look);
+            let times_out = sleeps.next() < Some(count);
+            sleep(&Side { times_out, ..self.sleeper() }, &mut announced, Duration::MAX, look);
         }
+        rise(&self.sleeper(), &mut announced);
     }
 }
 
@@ -232,6 +247,21 @@ fn messages_wake_the_consumer(shared: Arc<Shared>) {
     });
     shared.wait_for(1);
     shared.wait_for(2);
+    producer.join().unwrap();
+}
+
+/// As above, and the consumer's first sleep before each message times out: it
+/// sleeps on without a fence.
+fn messages_wake_who_sleeps_on(shared: Arc<Shared>) {
+    let theirs = shared.clone();
+    let producer = thread::spawn(move || {
+        for header in 1..=2 {
+            theirs.supply(header);
+            wake(&theirs.waker(), || true);
+        }
+    });
+    shared.wait_after_time_outs(1, 1);
+    shared.wait_after_time_outs(2, 1);
     producer.join().unwrap();
 }
 
@@ -286,14 +316,16 @@ fn a_close_wakes_the_consumer(shared: Arc<Shared>) {
         wake(&theirs.waker(), || true);
     });
     let is_told = || shared.reached(1) && shared.wanted_head() == CLOSED;
+    let mut announced = Announced::default();
     while !is_told() {
         let before = shared.wanted_head();
-        sleep(&shared.sleeper(), Duration::MAX, || match shared.twin {
+        sleep(&shared.sleeper(), &mut announced, Duration::MAX, || match shared.twin {
             Twin::NoSecondLook => false,
             Twin::LooksForChange => shared.wanted_head() != before,
             _ => is_told(),
         });
     }
+    rise(&shared.sleeper(), &mut announced);
     producer.join().unwrap();
 }
 
@@ -343,6 +375,10 @@ macro_rules! held_by {
 held_by!(messages_wake_the_consumer, Unregistered as messages_wake_the_consumer, 3:
     NoFenceInWaker, NoFenceInSleeper, NoSecondLook, ClearsWithoutWake, SleepsWhateverTheWord);
 held_by!(messages_wake_the_consumer, NoBarrier as messages_wake_a_consumer_without_barrier, 2:
+    NoFenceInWaker, NoLoadAfterFence, NoFenceInSleeper, NoSecondLook, ClearsWithoutWake, SleepsWhateverTheWord);
+held_by!(messages_wake_who_sleeps_on, Unregistered as messages_wake_who_sleeps_on, 3:
+    NoFenceInWaker, NoFenceInSleeper, NoSecondLook, ClearsWithoutWake, SleepsWhateverTheWord);
+held_by!(messages_wake_who_sleeps_on, NoBarrier as messages_wake_who_sleeps_on_without_barrier, 2:
     NoFenceInWaker, NoLoadAfterFence, NoFenceInSleeper, NoSecondLook, ClearsWithoutWake, SleepsWhateverTheWord);
 held_by!(either_producer_wakes_the_consumer, Unregistered as either_producer_wakes_the_consumer, 2:
     NoFenceInWaker, NoFenceInSleeper, NoSecondLook, ClearsWithoutWake, SleepsWhateverTheWord);

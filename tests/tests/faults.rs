@@ -54,10 +54,12 @@ fn mounted(lab: &Lab, test: &str, mount: &str, then: &str) -> Option<Victim> {
 #[test]
 fn no_proc_to_open_descriptions_by() {
     let lab = Lab::new();
-    let (mount, then) = ("mount -t tmpfs none", "mount -t tmpfs none /proc; exec \"$VICTIM\" mounted/ring");
+    let (mount, then) = ("mount -t tmpfs none", "mount -t tmpfs none /proc; exec \"$VICTIM\" ring");
     let Some(mut user) = mounted(&lab, "no_proc_to_open_descriptions_by", mount, then) else { return };
-    user.must(&["create"]);
-    assert_eq!(user.ask("producer"), "Err(Lack(Proc))");
+    user.must(&["create", "producer"]);
+    // From here on its path says nothing of it.
+    fs::rename(lab.path("ring"), lab.path("moved")).unwrap();
+    assert_eq!(user.ask("consumer"), "Err(Lack(Proc))");
 }
 
 #[test]

@@ -42,6 +42,11 @@ fn a_child_attaches_anew_and_so_does_its_child() {
 }
 
 #[test]
+fn a_process_attaches_under_its_name_of_the_moment() {
+    peer(&["renamed"]);
+}
+
+#[test]
 fn a_kernel_that_does_not_wipe_pages_makes_no_difference() {
     for scenario in ["exchange", "inherited", "begun", "anew"] {
         peer(&[scenario, "--old-kernel"]);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shmring::internals::ring::sleep::sleep;
+use shmring::internals::ring::sleep::{Announced, rise, sleep};
 use tests::store_buffer::*;
 
 /// How many ends of the scenario lost a wake-up.
@@ -97,11 +97,62 @@ fn a_first_word_without_a_barrier_may_be_missed() {
 }
 
 #[test]
+fn no_wake_up_is_lost_by_who_sleeps_on_after_a_time_out() {
+    let scenarios = [
+        ("two messages", two_messages().registered([FIRST])),
+        ("two messages, unregistered", two_messages()),
+        ("two messages, no barrier", two_messages().registered([FIRST]).without_barrier()),
+        ("registers between two messages", registers_between()),
+        ("two producers", two_producers().registered([FIRST, SECOND])),
+        ("wanted head", wanted_head().registered([FIRST])),
+    ];
+    for (name, scenario) in scenarios {
+        assert_eq!(lost(&format!("{name}, with time-outs"), scenario.timing_out(2)), 0);
+    }
+}
+
+#[test]
+fn a_sleep_whatever_the_word_is_found() {
+    let found = |scenario: Scenario| {
+        lost("sleeps whatever the word", scenario.timing_out(1).twin(Twin::SleepsWhateverTheWord)) > 0
+    };
+    assert!(found(two_messages().registered([FIRST])));
+    assert!(found(wanted_head().registered([FIRST])));
+}
+
+/// What the others would find if it went on where it may not is a sleeper that
+/// never sleeps: nothing is lost by that.
+#[test]
+fn only_who_finds_its_word_unchanged_sleeps_on() {
+    let word = Alone { has_barrier: true, ..Alone::default() };
+    let mut announced = Announced::default();
+    let mut asleep = |looks: u32, barriers: u32, slept_on: u32| {
+        let looked = std::cell::Cell::new(0);
+        sleep(&word, &mut announced, Duration::MAX, || looked.replace(looked.get() + 1) > 0);
+        assert_eq!((looked.get(), word.barriers.get(), word.slept_on.get()), (looks, barriers, slept_on));
+    };
+    asleep(1, 1, 4 | ASLEEP);
+    // A time-out: it looks, and sleeps on.
+    asleep(1, 1, 4 | ASLEEP);
+    // A wake-up.
+    word.word.set(4);
+    asleep(1, 2, 8 | ASLEEP);
+    asleep(1, 2, 8 | ASLEEP);
+    rise(&word, &mut announced);
+    assert_eq!(word.word.get(), 8);
+    // There is nothing to take back, and whoever has the word then keeps it.
+    word.word.set(12 | ASLEEP);
+    rise(&word, &mut announced);
+    assert_eq!(word.word.get(), 12 | ASLEEP);
+}
+
+#[test]
 fn a_missing_barrier_is_found() {
     let found = |scenario: Scenario, name| lost(name, scenario.twin(Twin::NoBarrier)) > 0;
     assert!(found(two_messages().registered([FIRST]), "two messages: barrier left out"));
     assert!(found(wanted_head().registered([FIRST]), "wanted head: barrier left out"));
     assert!(found(two_producers().registered([FIRST, SECOND]), "two producers: barrier left out"));
+    assert!(found(two_messages().registered([FIRST]).timing_out(1), "with a time-out: barrier left out"));
 }
 
 #[test]
@@ -141,8 +192,10 @@ fn a_reset_leaves_the_counter_and_says_whether_there_is_a_barrier() {
 fn a_barrier_that_fails_is_not_tried_again_and_the_word_says_so() {
     let word = Alone::default();
     for counter in [4, 8] {
-        sleep(&word, Duration::MAX, || false);
+        let mut announced = Announced::default();
+        sleep(&word, &mut announced, Duration::MAX, || false);
         assert_eq!(word.slept_on.get(), counter | FENCE | ASLEEP);
+        rise(&word, &mut announced);
         assert_eq!((word.word.get(), word.barriers.get()), (counter | FENCE, 1));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::error::{CreateError, OpenError};
 use super::open::{first_bytes, first_space};
@@ -78,7 +79,9 @@ impl RegionOptions {
             let given = Rights { mode: self.mode.unwrap_or(0o666), ..rights }.give(&file);
             given.map_err(|source| self.refused(&path, None, needed, source))?;
         }
-        Ok(Region { file, path, header, is_new: true, map: self.map.clone() })
+        let file = Arc::new(file);
+        let (is_new, keeps_space, map) = (true, true, self.map.clone());
+        Ok(Region { file, path, named: None, header, is_new, keeps_space, map })
     }
 
     /// Opens the region behind a descriptor that came from another process: an
@@ -94,9 +97,9 @@ impl RegionOptions {
     /// [`open`](Self::open).
     pub fn open_fd(&self, descriptor: impl Into<OwnedFd>) -> Result<Region, OpenError> {
         let unknown = |source| OpenError::Io { path: "a descriptor".into(), source };
-        let (file, path, kind) = memfd::receive(descriptor.into()).map_err(unknown)?;
+        let (file, found, path, kind) = memfd::receive(descriptor.into()).map_err(unknown)?;
         match kind {
-            Kind::File => self.accept(file, &path),
+            Kind::File => self.accept(file, &found, &path, None),
             Kind::Unsealed => Err(OpenError::Unsealed { path }),
             Kind::Removed => Err(OpenError::NotFound { path }),
             Kind::Other => Err(OpenError::NotAFile { path }),

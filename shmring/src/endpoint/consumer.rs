@@ -58,7 +58,7 @@ pub struct Consumer {
     pub(super) damage: Option<Damage>,
     pub(crate) waiting: Waiting,
     /// To map lanes by: it never has a lock.
-    pub(super) region: File,
+    pub(super) region: Arc<File>,
     pub(super) control: Arc<Control>,
     pub(super) seat: Seat,
 }
@@ -96,7 +96,7 @@ impl Consumer {
             untold: Vec::new(),
             damage: None,
             waiting: Waiting::default(),
-            region: region.file.try_clone()?,
+            region: region.file.clone(),
             control,
             seat,
         };

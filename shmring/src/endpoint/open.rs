@@ -1,9 +1,10 @@
 //! How a region comes to be, or is found: create, open, compare.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::error::{CreateError, OpenError};
 use super::options::{RegionOptions, Schema};
@@ -11,7 +12,8 @@ use super::region::Region;
 use crate::layout::blocks::{extent, lane};
 use crate::layout::header::{self, Access, Header, MAX_SCHEMA_NAME};
 use crate::layout::{CodecId, Geometry, GeometryError, Order, Place, Refusal};
-use crate::os::{file, huge, identity};
+use crate::os::file::{self, FileId};
+use crate::os::{huge, identity};
 use crate::region::fresh_lane;
 
 /// How often open-or-create goes round when others create and remove the
@@ -37,7 +39,9 @@ impl RegionOptions {
         let failed = |source| self.refused(path, None, needed, source);
         let rights = self.rights(path)?;
         let folder = File::open(file::folder_of(path)).map_err(failed)?;
-        if let Some(file_system) = file::unsuitable_file_system(&folder).map_err(failed)? {
+        let file_system = file::file_system(&folder).map_err(failed)?;
+        let keeps_space = huge::keeps_its_space(file_system);
+        if let Some(file_system) = file::unsuitable_file_system(file_system) {
             return Err(CreateError::FileSystem { path: path.to_owned(), file_system });
         }
         huge::check_folder(&folder, path, self.map.huge_pages).map_err(failed)?;
@@ -46,7 +50,10 @@ impl RegionOptions {
         }
         let file = file::create_whole(path, len, needed, rights, &start)
             .map_err(|source| self.refused(path, Some(&folder), needed, source))?;
-        Ok(Region { file, path: path.to_owned(), header, is_new: true, map: self.map.clone() })
+        let (file, path) = (Arc::new(file), path.to_owned());
+        let named = file.metadata().ok().map(|found| FileId::of(&found));
+        let (is_new, map) = (true, self.map.clone());
+        Ok(Region { file, path, named, header, is_new, keeps_space, map })
     }
 
     /// Opens a region. The time does not depend on its size.
@@ -56,25 +63,36 @@ impl RegionOptions {
     /// have; [`OpenError::Refused`] if the file is no region that can be used.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Region, OpenError> {
         let path = path.as_ref();
-        let file = file::open_regular(path, true).map_err(|e| OpenError::from_io(path, e))?;
-        self.accept(file, path)
+        let (file, found) = file::open_regular(path, true).map_err(|e| OpenError::from_io(path, e))?;
+        self.accept(file, &found, path, Some(FileId::of(&found)))
     }
 
-    /// The region in an open regular file, if it is one that can be used and
-    /// that is what was asked for.
-    pub(super) fn accept(&self, file: File, path: &Path) -> Result<Region, OpenError> {
+    /// The region in an open regular file that was `found` so, if it is one
+    /// that can be used and that is what was asked for. If it is
+    /// `named`, it was at `path`; else that is for people.
+    pub(super) fn accept(
+        &self,
+        file: File,
+        found: &Metadata,
+        path: &Path,
+        named: Option<FileId>,
+    ) -> Result<Region, OpenError> {
         let owned = || path.to_owned();
         let io = |source| OpenError::from_io(path, source);
-        let (page, file_len) = first_page(&file).map_err(io)?;
+        let page = first_page(&file, found).map_err(io)?;
         let refused = |source| OpenError::Refused { path: owned(), source };
-        let header = Header::verify(&page, file_len, Access::Use).map_err(refused)?;
+        let header = Header::verify(&page, found.len(), Access::Use).map_err(refused)?;
         check_extents(&file, &header).map_err(io)?.map_err(refused)?;
-        if let Some(file_system) = file::unsuitable_file_system(&file).map_err(io)? {
+        let file_system = file::file_system(&file).map_err(io)?;
+        let keeps_space = huge::keeps_its_space(file_system);
+        if let Some(file_system) = file::unsuitable_file_system(file_system) {
             return Err(OpenError::FileSystem { path: owned(), file_system });
         }
         self.compare(path, &header)?;
-        self.compare_rights(path, &file)?;
-        Ok(Region { file, path: owned(), header, is_new: false, map: self.map.clone() })
+        self.compare_rights(path, found)?;
+        let (file, path) = (Arc::new(file), owned());
+        let (is_new, map) = (false, self.map.clone());
+        Ok(Region { file, path, named, header, is_new, keeps_space, map })
     }
 
     /// Opens the region, or creates it if there is none; any number of
@@ -204,12 +222,11 @@ pub(super) fn first_space(geometry: &Geometry) -> u64 {
     geometry.data_offset(0) + geometry.capacity()
 }
 
-/// The header's bytes, as many as there are, and the length of the file.
-pub(crate) fn first_page(file: &File) -> io::Result<(Vec<u8>, u64)> {
-    let file_len = file.metadata()?.len();
-    let mut page = vec![0; file_len.min(header::LEN as u64) as usize];
+/// The header's bytes, as many as there were.
+pub(crate) fn first_page(file: &File, found: &Metadata) -> io::Result<Vec<u8>> {
+    let mut page = vec![0; found.len().min(header::LEN as u64) as usize];
     file.read_exact_at(&mut page, 0)?;
-    Ok((page, file_len))
+    Ok(page)
 }
 
 /// Format 1.0 has one extent a lane, where the geometry says.

@@ -1,7 +1,7 @@
 //! What a caller may ask of the operating system: who may open the file, how
 //! it is mapped; and what is said when the system refuses.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -130,8 +130,7 @@ impl RegionOptions {
     }
 
     /// Refuses a file that others may open than was asked for.
-    pub(super) fn compare_rights(&self, path: &Path, file: &File) -> Result<(), OpenError> {
-        let found = file.metadata().map_err(|source| OpenError::from_io(path, source))?;
+    pub(super) fn compare_rights(&self, path: &Path, found: &Metadata) -> Result<(), OpenError> {
         let differs =
             |option, asked, found| OpenError::Differs { path: path.to_owned(), option, asked, found };
         let found_mode = found.mode() & 0o7777;

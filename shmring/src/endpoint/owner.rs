@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::layout::Geometry;
 use crate::layout::blocks::owner;
-use crate::os::identity::{Identity, now_ns};
+use crate::os::identity::{self, Identity, now_ns};
 use crate::os::lock;
 
 /// A part in a region that one process at a time can have.
@@ -71,9 +71,9 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The words that this process puts into its slot.
-pub(crate) fn own_words() -> [u64; 7] {
-    let own = Identity::own();
+/// The words that this process, whose number `process` is, puts into its slot.
+pub(crate) fn own_words(process: u64) -> [u64; 7] {
+    let own = Identity::of(process);
     let half = |at: usize| u64::from_le_bytes(own.command[at..at + 8].try_into().expect("8 bytes"));
     [own.pid, own.pid_namespace, own.start_ticks, own.uid, half(0), half(8), now_ns()]
 }
@@ -93,7 +93,7 @@ pub(crate) fn decode(slot: &[u8]) -> Option<Owner> {
     let printable = |b: &u8| if (b' '..=b'~').contains(b) { *b as char } else { '?' };
     (pid != 0).then(|| Owner {
         pid,
-        same_namespace: owner::PID_NAMESPACE.u64(slot) == Identity::own().pid_namespace,
+        same_namespace: owner::PID_NAMESPACE.u64(slot) == identity::pid_namespace(),
         uid: owner::UID.u64(slot),
         command: command[..len].iter().map(printable).collect(),
         attached_ns: owner::ATTACHED_NS.u64(slot),

@@ -12,7 +12,8 @@ use crate::layout::record::{KNOWN_FLAGS, UNTERMINATED};
 use crate::layout::{Cause, Word, blocks::LaneState};
 use crate::os::membarrier;
 use crate::region::{Mapping, SleepWord};
-use crate::ring::{Claim, Corrupt, Fault, Memory, Writer, sleep};
+use crate::ring::sleep::{self, Announced};
+use crate::ring::{Claim, Corrupt, Fault, Memory, Writer};
 
 /// Sends messages into a region.
 ///
@@ -354,14 +355,16 @@ impl Producer {
     }
 
     /// Tells the consumer from which head position on there is room enough;
-    /// with `None`, that nobody waits.
-    pub(crate) fn announce_want(&self, len: Option<usize>) {
+    /// with `None`, that nobody waits. True if that is news.
+    pub(crate) fn announce_want(&self, len: Option<usize>) -> bool {
         if self.seat.is_inherited() {
-            return;
+            return false;
         }
         let memory = self.memory();
         let wanted = len.map_or_else(|| memory.load(Word::Head), |len| self.writer.head_wanted(len));
+        let is_news = memory.load(Word::WantedHead) != wanted;
         memory.store_release(Word::WantedHead, wanted); // WANT
+        is_news
     }
 
     /// True if the consumer has freed something since it was looked at last.
@@ -370,12 +373,18 @@ impl Producer {
         self.writer.is_freed()
     }
 
-    /// Sleeps until there is room for `len` bytes, woken, or `at_most`.
-    pub(crate) fn doze(&self, len: usize, at_most: std::time::Duration) {
+    /// Sleeps until there is room for `len` bytes, woken, or `at_most`. Stays
+    /// announced until it [rises](Self::rise).
+    pub(crate) fn doze(&self, announced: &mut Announced, len: usize, at_most: std::time::Duration) {
         let memory = self.memory();
         // Whoever takes the room loads it again.
         let room = || memory.load(Word::Head).wrapping_sub(self.writer.head_needed(len)) as i64 >= 0;
-        sleep::sleep(memory.sleep_word(SleepWord::Producer), at_most, room);
+        sleep::sleep(memory.sleep_word(SleepWord::Producer), announced, at_most, room);
+    }
+
+    /// Says that it does not sleep.
+    pub(crate) fn rise(&self, announced: &mut Announced) {
+        sleep::rise(self.memory().sleep_word(SleepWord::Producer), announced);
     }
 
     /// What a waiting producer asks the kernel once a period.

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::{AttachError, CreateError, OpenError, RemoveError};
 use super::open::{first_page, schema_of};
@@ -12,8 +13,9 @@ use crate::layout::geometry::MAX_LANES;
 use crate::layout::header::{self, Access, Header};
 use crate::layout::{CodecId, Order};
 use crate::os::advice::MapOptions;
+use crate::os::file::{self, FileId};
 use crate::os::fork::OwnFile;
-use crate::os::{file, lock};
+use crate::os::lock;
 use crate::ring::Shape;
 
 /// A region: a file, or memory without a name, that producers and a consumer
@@ -39,10 +41,14 @@ use crate::ring::Shape;
 /// ```
 #[derive(Debug)]
 pub struct Region {
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     pub(super) path: PathBuf,
+    /// Which file it is, if it was at its path.
+    pub(super) named: Option<FileId>,
     pub(super) header: Header,
     pub(super) is_new: bool,
+    /// Its file system gives no space back by itself.
+    pub(super) keeps_space: bool,
     /// How its handles map it.
     pub(super) map: MapOptions,
 }
@@ -79,16 +85,16 @@ impl Region {
             _ => RemoveError::Io { path: owned(), source },
         };
         // Its lock must not stay with a child that is forked meanwhile.
-        let file = OwnFile::open(|| file::open_regular(path, true)).map_err(|e| match e.kind() {
+        let (file, found) = OwnFile::open(|| file::open_regular(path, true)).map_err(|e| match e.kind() {
             io::ErrorKind::InvalidInput => RemoveError::NotARegion { path: owned() },
             _ => io(e),
         })?;
-        let (page, file_len) = first_page(&file).map_err(io)?;
+        let page = first_page(&file, &found).map_err(io)?;
         if !header::has_magic(&page) {
             return Err(RemoveError::NotARegion { path: owned() });
         }
         if !lock::try_take(&file, lock::Role::All).map_err(io)? {
-            let header = Header::verify(&page, file_len, Access::Look).ok();
+            let header = Header::verify(&page, found.len(), Access::Look).ok();
             return Err(RemoveError::InUse { path: owned(), users: users(&file, header.as_ref()) });
         }
         if file::is_at(&file, path).map_err(io)? {

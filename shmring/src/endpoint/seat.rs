@@ -22,10 +22,11 @@ impl Region {
         // Before the first publish or commit.
         membarrier::register();
         let geometry = self.header.geometry;
-        let file = OwnFile::open(|| lock::reopen(&self.file))?;
+        let place = self.named.map(|id| (self.path.as_path(), id));
+        let (file, found) = OwnFile::open(|| lock::reopen(&self.file, place))?;
         let truncated =
             |found: u64| (found != geometry.file_len()).then_some(AttachError::Truncated { found });
-        if let Some(truncated) = truncated(file.metadata()?.len()) {
+        if let Some(truncated) = truncated(found.len()) {
             return Err(truncated);
         }
         huge::check_file(&file, &self.path, geometry.data_align(), self.map.huge_pages)?;
@@ -41,8 +42,8 @@ impl Region {
         if let Some(truncated) = truncated(found.len()) {
             return Err(truncated);
         }
-        let keeps_space = huge::keeps_its_space(&file)?;
-        let seat = Seat { file, geometry, role, keeps_space, space: Cell::new(0), control: control.clone() };
+        let (keeps_space, space) = (self.keeps_space, Cell::new(0));
+        let seat = Seat { file, geometry, role, keeps_space, space, control: control.clone() };
         seat.note_space(found.blocks());
         Ok((seat, control))
     }
@@ -66,7 +67,7 @@ pub(crate) struct Seat {
 impl Seat {
     /// Says for people who holds the role.
     pub(crate) fn sign(&self, control: &Control) {
-        control.write_owner(self.role.slot_offset(&self.geometry), owner::own_words());
+        control.write_owner(self.role.slot_offset(&self.geometry), owner::own_words(self.file.process()));
     }
 
     /// True in a child that was forked after the role was taken: it is the

@@ -87,8 +87,8 @@ impl Status {
         let path = path.as_ref();
         let owned = || path.to_owned();
         let io = |source: io::Error| OpenError::Io { path: owned(), source };
-        let file = file::open_regular(path, false).map_err(|e| OpenError::from_io(path, e))?;
-        let (page, file_len) = first_page(&file).map_err(io)?;
+        let (file, found) = file::open_regular(path, false).map_err(|e| OpenError::from_io(path, e))?;
+        let (page, file_len) = (first_page(&file, &found).map_err(io)?, found.len());
         let header = Header::verify(&page, file_len, Access::Look)
             .map_err(|source| OpenError::Refused { path: owned(), source })?;
         let geometry = header.geometry;

@@ -10,7 +10,8 @@ use super::lane::{hidden_death, state_word};
 use crate::layout::Word;
 use crate::layout::blocks::{LaneState, Phase};
 use crate::os::lock;
-use crate::ring::{Broken, sleep};
+use crate::ring::Broken;
+use crate::ring::sleep::{self, Announced};
 
 /// How many locks a consumer asks for in one period.
 const LOCKS_A_PERIOD: u32 = 64;
@@ -76,9 +77,15 @@ impl Consumer {
             || !matches!(self.end(), Ok(End::HeldUp))
     }
 
-    /// Sleeps until there is something to tell, woken, or `at_most`.
-    pub(crate) fn doze(&self, at_most: Duration) {
-        sleep::sleep(self.control.consumer_sleep(), at_most, || self.has_news());
+    /// Sleeps until there is something to tell, woken, or `at_most`. Stays
+    /// announced until it [rises](Self::rise).
+    pub(crate) fn doze(&self, announced: &mut Announced, at_most: Duration) {
+        sleep::sleep(self.control.consumer_sleep(), announced, at_most, || self.has_news());
+    }
+
+    /// Says that it does not sleep.
+    pub(crate) fn rise(&self, announced: &mut Announced) {
+        sleep::rise(self.control.consumer_sleep(), announced);
     }
 
     /// What a consumer asks the kernel once a period, waiting or not.

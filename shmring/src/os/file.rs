@@ -1,7 +1,7 @@
 //! Files that appear whole or not at all.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, renameat2};
 use nix::sys::resource::Resource;
 use nix::sys::stat::{Mode, fchmod};
-use nix::sys::statfs::fstatfs;
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Gid, fchown, linkat};
 
 use super::huge;
@@ -157,7 +157,7 @@ pub(crate) fn remove_left_overs(path: &Path) {
             file_name.as_bytes().strip_prefix(prefix.as_bytes()).and_then(|n| n.strip_suffix(b".tmp"));
         let ours = random.is_some_and(|r| r.len() == 16 && r.iter().all(u8::is_ascii_hexdigit));
         if ours
-            && let Ok(file) = open_regular(&entry.path(), true)
+            && let Ok((file, _)) = open_regular(&entry.path(), true)
             && lock::try_take(&file, Role::Create).unwrap_or(false)
         {
             let _ = fs::remove_file(entry.path());
@@ -246,8 +246,8 @@ fn reserve(file: &File, offset: u64, len: u64) -> io::Result<()> {
 }
 
 /// Opens a regular file, never a link's target, and never waits for a pipe's
-/// other side. `InvalidInput` for what is no regular file.
-pub(crate) fn open_regular(path: &Path, write: bool) -> io::Result<File> {
+/// other side; says what it was then. `InvalidInput` for what is no regular file.
+pub(crate) fn open_regular(path: &Path, write: bool) -> io::Result<(File, Metadata)> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let opened = File::options().read(true).write(write).custom_flags(flags.bits()).open(path);
     let file = opened.map_err(|e| match Errno::from_raw(e.raw_os_error().unwrap_or(0)) {
@@ -255,35 +255,48 @@ pub(crate) fn open_regular(path: &Path, write: bool) -> io::Result<File> {
         Errno::ELOOP | Errno::EISDIR | Errno::ENXIO => io::ErrorKind::InvalidInput.into(),
         _ => e,
     })?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::ErrorKind::InvalidInput.into()),
+    match file.metadata()? {
+        found if found.is_file() => Ok((file, found)),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Which file it is, as long as somebody has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    number: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(found: &Metadata) -> FileId {
+        FileId { device: found.dev(), number: found.ino() }
     }
 }
 
 /// True if `path` names the file that is open.
 pub(crate) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let (open, named) = (file.metadata()?, fs::symlink_metadata(path)?);
-    Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
+    Ok(FileId::of(&file.metadata()?) == FileId::of(&fs::symlink_metadata(path)?))
+}
+
+/// What kind of file system an open file is on. That never changes.
+pub(crate) fn file_system(file: &File) -> io::Result<FsType> {
+    Ok(fstatfs(file)?.filesystem_type())
 }
 
 /// File systems on which locks or shared mappings do not reach every process.
-pub(crate) fn unsuitable_file_system(file: &File) -> io::Result<Option<&'static str>> {
-    use nix::sys::statfs::{FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, fstatfs};
-    const CIFS: i64 = 0xFF53_4D42;
-    const SMB2: i64 = 0xFE53_4D42;
-    const V9FS: i64 = 0x0102_1997;
-    let kind = fstatfs(file)?.filesystem_type();
-    Ok(match kind {
+pub(crate) fn unsuitable_file_system(kind: FsType) -> Option<&'static str> {
+    use nix::sys::statfs::{FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC};
+    const CIFS: FsType = FsType(0xFF53_4D42);
+    const SMB2: FsType = FsType(0xFE53_4D42);
+    const V9FS: FsType = FsType(0x0102_1997);
+    match kind {
         NFS_SUPER_MAGIC => Some("NFS"),
-        SMB_SUPER_MAGIC => Some("SMB"),
+        SMB_SUPER_MAGIC | CIFS | SMB2 => Some("SMB"),
         FUSE_SUPER_MAGIC => Some("FUSE"),
-        _ => match kind.0 as i64 {
-            CIFS | SMB2 => Some("SMB"),
-            V9FS => Some("9p"),
-            _ => None,
-        },
-    })
+        V9FS => Some("9p"),
+        _ => None,
+    }
 }
 
 /// The folder that `path` is in.
@@ -356,7 +369,7 @@ mod tests {
         fs::write(&dead, b"half").unwrap();
         let file = create_beside(&path, 0o640, &fill).unwrap();
         check(&path, folder.path());
-        assert!(!lock::is_taken(&lock::reopen(&file).unwrap(), Role::Create).unwrap());
+        assert!(!lock::is_taken(&lock::reopen(&file, None).unwrap().0, Role::Create).unwrap());
 
         let busy = folder.path().join(".a.fedcba9876543210.tmp");
         let at_work = File::create_new(&busy).unwrap();

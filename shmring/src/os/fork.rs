@@ -14,7 +14,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, PipeReader};
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
@@ -23,7 +23,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::lock;
+use super::{identity, lock};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
@@ -39,8 +39,11 @@ pub(crate) struct OwnFile {
 }
 
 impl OwnFile {
-    /// Opens one. `open` must not wait: a fork waits for it.
-    pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<OwnFile> {
+    /// Opens one, and says what `open` found it to be. `open` must not wait: a
+    /// fork waits for it.
+    pub(crate) fn open(
+        open: impl FnOnce() -> io::Result<(File, Metadata)>,
+    ) -> io::Result<(OwnFile, Metadata)> {
         handle_forks()?;
         let mut registry = registry();
         if registry.stand_in.is_none() {
@@ -52,9 +55,16 @@ impl OwnFile {
             word.store(registry.generations, Ordering::Relaxed);
         }
         // With the registry locked no fork comes between opening and noting.
-        let file = open()?;
+        let (file, found) = open()?;
         registry.open.push(file.as_raw_fd());
-        Ok(OwnFile { file: ManuallyDrop::new(file), word, generation: word.load(Ordering::Relaxed) })
+        let generation = word.load(Ordering::Relaxed);
+        Ok((OwnFile { file: ManuallyDrop::new(file), word, generation }, found))
+    }
+
+    /// A number for the process that opened it, other than those of all that it
+    /// descends from.
+    pub(crate) fn process(&self) -> u64 {
+        self.generation
     }
 
     /// True in a child that was forked after it was opened. One load, of a
@@ -102,6 +112,7 @@ pub(super) fn without_forks<T>(work: impl FnOnce() -> T) -> io::Result<T> {
 /// Makes the handles that were made before the fork this process's own. For
 /// proofs that step through a child; the parent must leave its handles alone.
 pub fn use_inherited_handles() {
+    identity::forget();
     let registry = registry();
     if let Some(word) = registry.word {
         word.store(registry.generations, Ordering::Relaxed);
@@ -210,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_description_is_noted_while_it_is_open() {
-        let open = || OwnFile::open(tempfile::tempfile).unwrap();
+        let file = || tempfile::tempfile().and_then(|file| file.metadata().map(|found| (file, found)));
+        let open = || OwnFile::open(file).unwrap().0;
         let (first, second) = (open(), open());
         let number = first.as_raw_fd();
         assert!(registry().open.contains(&number) && registry().open.contains(&second.as_raw_fd()));

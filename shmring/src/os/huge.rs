@@ -9,7 +9,7 @@ use std::path::Path;
 use memmap2::MmapOptions;
 use nix::libc;
 use nix::sys::stat::{major, minor};
-use nix::sys::statfs::{HUGETLBFS_MAGIC, TMPFS_MAGIC, fstatfs};
+use nix::sys::statfs::{FsType, HUGETLBFS_MAGIC, TMPFS_MAGIC, fstatfs};
 
 use super::advice::{Range, advise, populate};
 use super::lack::Lack;
@@ -43,8 +43,8 @@ pub(crate) fn is_hugetlbfs(file: &File) -> io::Result<bool> {
 }
 
 /// True if a file's space never grows smaller there unless somebody takes it away.
-pub(crate) fn keeps_its_space(file: &File) -> io::Result<bool> {
-    Ok([TMPFS_MAGIC, HUGETLBFS_MAGIC].contains(&fstatfs(file)?.filesystem_type()))
+pub(crate) fn keeps_its_space(kind: FsType) -> bool {
+    [TMPFS_MAGIC, HUGETLBFS_MAGIC].contains(&kind)
 }
 
 /// Whether a region can be made in `folder` as it is asked for.

@@ -94,7 +94,8 @@ pub enum Lack {
         /// Pages that are free.
         free: u64,
     },
-    /// A role takes a description of its own, which only /proc gives.
+    /// A role takes a description of its own, which only /proc gives if the
+    /// region is not where it was opened, or came without a path.
     #[error("there is no /proc here, which attaching needs; mount it (`mount -t proc proc /proc`)")]
     Proc,
     /// No file of this process may be so long.

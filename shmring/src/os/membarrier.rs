@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 
 use crossbeam_utils::CachePadded;
@@ -51,9 +51,16 @@ pub(crate) fn is_registered() -> bool {
     REGISTERED.load(Ordering::Acquire) == DONE // REGISTERED
 }
 
-/// True if this kernel has [`barrier`].
+/// True if this kernel has [`barrier`]. A yes is asked for once: should this
+/// process lose the right to it later, its [`barrier`] fails.
 pub(crate) fn is_possible() -> bool {
-    membarrier_query().contains(MembarrierQuery::GLOBAL_EXPEDITED)
+    static POSSIBLE: AtomicBool = AtomicBool::new(false);
+    // No OnceLock: a child may be forked while another thread asks.
+    if !POSSIBLE.load(Ordering::Relaxed) {
+        let possible = membarrier_query().contains(MembarrierQuery::GLOBAL_EXPEDITED);
+        POSSIBLE.store(possible, Ordering::Relaxed);
+    }
+    POSSIBLE.load(Ordering::Relaxed)
 }
 
 /// A full fence in every registered process; false if the system refuses it.

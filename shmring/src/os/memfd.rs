@@ -103,7 +103,7 @@ pub(crate) enum Kind {
 
 /// Looks at a descriptor from elsewhere: what it is, and a path for people.
 /// From then on it is closed when this process executes another program.
-pub(crate) fn receive(descriptor: OwnedFd) -> io::Result<(File, PathBuf, Kind)> {
+pub(crate) fn receive(descriptor: OwnedFd) -> io::Result<(File, Metadata, PathBuf, Kind)> {
     let file = File::from(descriptor);
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     let here = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -129,7 +129,7 @@ pub(crate) fn receive(descriptor: OwnedFd) -> io::Result<(File, PathBuf, Kind)> 
         None if kind == Kind::File && !file::is_at(&file, &link).unwrap_or(false) => here,
         None => link,
     };
-    Ok((file, path, kind))
+    Ok((file, found, path, kind))
 }
 
 #[cfg(test)]

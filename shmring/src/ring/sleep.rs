@@ -22,6 +22,10 @@
 //! sleep. Only the owner sets bits 0 and 1; anybody may clear bit 0, so a dead
 //! sleeper costs its peers one system call in all.
 //!
+//! A sleep that timed out leaves the word asleep. As long as nobody clears the
+//! bit, every waker still finds it: the sleeper may look again and sleep on as
+//! often as it likes.
+//!
 //! The fences are the handshake: every access to the word is relaxed, and so
 //! may be what `worth` loads, which is asked after the fence.
 
@@ -87,20 +91,44 @@ fn wake_sleeper<C: SleepCell>(cell: &C, mut word: u32) {
     }
 }
 
+/// What a sleeper has announced and not taken back: its word, if nobody has
+/// changed it since.
+#[derive(Debug, Default)]
+pub struct Announced(Option<u32>);
+
 /// Sleeps until woken, a signal, or `at_most`; not at all if `look` is true.
-pub fn sleep<C: SleepCell>(cell: &C, at_most: Duration, look: impl Fn() -> bool) {
-    let mut announced = cell.load().wrapping_add(ONE) | ASLEEP;
-    cell.store(announced);
+/// Whoever sleeps again after that, because what it waits for is not there,
+/// sleeps on: while the word is as it was announced, nobody has seen it, so
+/// everybody will, and neither fence nor barrier is due. [`rise`] ends it.
+pub fn sleep<C: SleepCell>(cell: &C, announced: &mut Announced, at_most: Duration, look: impl Fn() -> bool) {
+    let word = match announced.0 {
+        Some(word) if cell.load() == word => word,
+        _ => *announced.0.insert(announce(cell)),
+    };
+    if !look() {
+        cell.wait(word, at_most);
+    }
+}
+
+fn announce<C: SleepCell>(cell: &C) -> u32 {
+    let mut word = cell.load().wrapping_add(ONE) | ASLEEP;
+    cell.store(word);
     cell.fence(); // SLEEP
-    if announced & FENCE == 0 && !cell.barrier() {
-        announced |= FENCE;
-        cell.store(announced);
+    if word & FENCE == 0 && !cell.barrier() {
+        word |= FENCE;
+        cell.store(word);
         cell.fence(); // SLEEP
     }
-    if !look() {
-        cell.wait(announced, at_most);
+    word
+}
+
+/// Takes back what is announced, if anything is. Until then whoever supplies
+/// what is waited for makes a system call for it. Also to be called when what
+/// `worth` goes by is stored anew: the next sleep is announced after that.
+pub fn rise<C: SleepCell>(cell: &C, announced: &mut Announced) {
+    if let Some(word) = announced.0.take() {
+        cell.store(word & !ASLEEP);
     }
-    cell.store(announced & !ASLEEP);
 }
 
 /// Clears what the word's last owner left, and says whether the new one has a

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use super::{Blocked, Over, PERIOD, wait};
 use crate::endpoint::{Consumer, Found, Read, ReadError, Wait};
 use crate::ring::Record;
+use crate::ring::sleep::Announced;
 
 /// So many glances, one right after the other, before anything else is done.
 const QUICK_GLANCES: u32 = 256;
@@ -14,6 +15,14 @@ struct ForRecord<'a> {
     is_woken: bool,
     /// No message is copied.
     is_in_place: bool,
+    announced: Announced,
+}
+
+impl ForRecord<'_> {
+    fn new(consumer: &mut Consumer, is_in_place: bool) -> ForRecord<'_> {
+        let (found, announced) = (Found::Empty, Announced::default());
+        ForRecord { consumer, found, is_woken: false, is_in_place, announced }
+    }
 }
 
 impl Blocked for ForRecord<'_> {
@@ -33,7 +42,7 @@ impl Blocked for ForRecord<'_> {
     }
 
     fn doze(&mut self, at_most: Duration) {
-        self.consumer.doze(at_most);
+        self.consumer.doze(&mut self.announced, at_most);
         self.is_woken = true;
     }
 
@@ -98,8 +107,9 @@ impl Consumer {
         is_in_place: bool,
     ) -> Result<Found, ReadError> {
         let mut waiting = std::mem::take(&mut self.waiting);
-        let mut blocked = ForRecord { consumer: self, found: Found::Empty, is_woken: false, is_in_place };
+        let mut blocked = ForRecord::new(self, is_in_place);
         let over = wait(&mut blocked, &mut waiting, deadline);
+        blocked.consumer.rise(&mut blocked.announced);
         let found = blocked.found;
         self.waiting = waiting;
         match over? {
@@ -139,10 +149,12 @@ impl Consumer {
         if self.waiting.reads == 0 { self.look_around_in_time() } else { Ok(()) }
     }
 
+    /// The first time it only notes when: a stream that is shorter than a period
+    /// needs no look.
     #[cold]
     fn look_around_in_time(&mut self) -> Result<(), ReadError> {
         let now = Instant::now();
-        if self.waiting.next_check.is_none_or(|at| now >= at) {
+        if now >= *self.waiting.next_check.get_or_insert(now + PERIOD) {
             self.waiting.next_check = Some(now + PERIOD);
             self.look_around()?;
         }
@@ -154,7 +166,7 @@ impl Consumer {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Blocked, ForRecord, Found};
+    use super::{Announced, Blocked, ForRecord, Found};
     use crate::{Consumer, Read, Region, RegionOptions, Wait};
 
     #[test]
@@ -172,12 +184,7 @@ mod tests {
         cool(&mut consumer);
         for producer in &mut producers {
             producer.send(b"x").unwrap();
-            let mut blocked = ForRecord {
-                consumer: &mut consumer,
-                found: Found::Empty,
-                is_woken: false,
-                is_in_place: false,
-            };
+            let mut blocked = ForRecord::new(&mut consumer, false);
             blocked.doze(Duration::from_secs(60));
             assert_eq!(blocked.ready(), Ok(true), "lane {}", producer.lane());
             let found = blocked.found;
@@ -200,7 +207,7 @@ mod tests {
         // The producer has woken nobody: the close came before the sleep.
         let hang = Duration::from_secs(60);
         let started = Instant::now();
-        consumer.doze(hang);
+        consumer.doze(&mut Announced::default(), hang);
         assert!(started.elapsed() < hang, "slept with the end there");
     }
 }

@@ -2,10 +2,12 @@ use std::time::{Duration, Instant};
 
 use super::{Blocked, Over, wait};
 use crate::endpoint::{Batch, Cause, Flags, Grant, Producer, SendError};
+use crate::ring::sleep::Announced;
 
 struct ForRoom<'a> {
     producer: &'a mut Producer,
     len: usize,
+    announced: Announced,
 }
 
 impl Blocked for ForRoom<'_> {
@@ -24,12 +26,14 @@ impl Blocked for ForRoom<'_> {
     }
 
     fn doze(&mut self, at_most: Duration) {
-        self.producer.doze(self.len, at_most);
+        self.producer.doze(&mut self.announced, self.len, at_most);
     }
 
     fn recheck(&mut self) -> Result<(), SendError> {
         // A gap that went ahead alone moved what is wanted.
-        self.producer.announce_want(Some(self.len));
+        if self.producer.announce_want(Some(self.len)) {
+            self.producer.rise(&mut self.announced);
+        }
         self.producer.recheck()
     }
 }
@@ -145,7 +149,9 @@ impl Producer {
     pub(super) fn wait_for_room(&mut self, len: usize, deadline: Option<Instant>) -> Result<(), SendError> {
         let mut waiting = std::mem::take(&mut self.waiting);
         self.announce_want(Some(len));
-        let over = wait(&mut ForRoom { producer: self, len }, &mut waiting, deadline);
+        let mut blocked = ForRoom { producer: self, len, announced: Announced::default() };
+        let over = wait(&mut blocked, &mut waiting, deadline);
+        blocked.producer.rise(&mut blocked.announced);
         self.waiting = waiting;
         self.announce_want(None);
         match over? {

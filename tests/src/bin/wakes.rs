@@ -30,7 +30,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use shmring::Region;
-use shmring::internals::ring::sleep::{SleepCell, reset, sleep, wake};
+use shmring::internals::ring::sleep::{Announced, SleepCell, reset, rise, sleep, wake};
 use tests::Random;
 
 const NOT_PERMITTED: u8 = 77;
@@ -199,8 +199,9 @@ impl Player {
         let own = self.watched(self.own);
         own.number.set(number);
         self.linger(SHORT_LOG2, || own.is_there());
+        let mut announced = Announced::default();
         while !own.is_there() {
-            sleep(&own, LONG, || {
+            sleep(&own, &mut announced, LONG, || {
                 let found = own.is_there();
                 if found {
                     count(&own.side.found);
@@ -209,6 +210,7 @@ impl Player {
             });
             self.check_child()?;
         }
+        rise(&own, &mut announced);
         Ok(())
     }
 

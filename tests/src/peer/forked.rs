@@ -23,7 +23,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, pause};
-use shmring::{AttachError, Producer, Read, ReadError, Region, RegionOptions, SendError, Trust};
+use shmring::{AttachError, Owner, Producer, Read, ReadError, Region, RegionOptions, SendError, Trust};
 use tests::{DEADLINE, expect_end, expect_message, fail_call, message, read_numbers, send_numbers};
 
 use super::NotPermitted;
@@ -50,6 +50,8 @@ enum Scenario {
     Lent,
     /// New handles in a child, and in its child.
     Anew,
+    /// A process that changes its name.
+    Renamed,
     /// A child that no handler was run for.
     RawClone,
     /// Forks while other threads attach and detach.
@@ -77,6 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Scenario::Begun => begun(),
         Scenario::Lent => lent(),
         Scenario::Anew => anew(),
+        Scenario::Renamed => renamed(),
         Scenario::RawClone => raw_clone(),
         Scenario::Threads => threads(),
         Scenario::Sleeper => stay_with(&region()?, sleeping_child),
@@ -319,6 +322,7 @@ fn anew() -> Result<()> {
     in_child(|| {
         let mut producer = region.producer()?;
         ensure!(is_refused(&mut theirs), "the child's own attach made the parent's handle its own");
+        ensure!(owner_of(&region)?.pid == getpid().as_raw() as u64, "signed as its parent");
         send_numbers(&mut producer, 1..2)?;
         in_child(|| {
             ensure!(is_refused(&mut theirs) && is_refused(&mut producer));
@@ -331,6 +335,31 @@ fn anew() -> Result<()> {
     in_child(|| send_numbers(&mut region.producer()?, 3..4))?;
     theirs.try_send(b"still the parent's")?;
     read_numbers(&mut region.consumer()?, 0..4)
+}
+
+/// Who has the only lane.
+fn owner_of(region: &Region) -> Result<Owner> {
+    match region.producer() {
+        Err(AttachError::Busy { owner: Some(owner), .. }) => Ok(owner),
+        other => bail!("instead of Busy: {other:?}"),
+    }
+}
+
+/// A process says its name of the moment, whichever of its threads attaches.
+fn renamed() -> Result<()> {
+    let region = small()?;
+    for name in [c"first", c"second"] {
+        prctl::set_name(name)?;
+        let is_right = || {
+            let _producer = region.producer()?;
+            let owner = owner_of(&region)?;
+            ensure!(owner.command.as_bytes() == name.to_bytes(), "{owner} instead of {name:?}");
+            Ok(())
+        };
+        is_right()?;
+        thread::scope(|scope| scope.spawn(is_right).join().expect("it does not panic"))?;
+    }
+    Ok(())
 }
 
 fn raw_clone() -> Result<()> {

@@ -14,8 +14,8 @@
 //! to find its next operation its code runs from the start, is fed the list,
 //! and is unwound at the first operation that has no result yet.
 //!
-//! A sleep here has no time-out: who still sleeps when nothing more can happen
-//! has lost a wake-up. Each part of the handshake is left out once, and that
+//! A sleep here has no time-out, or a number of them at any moments: who still
+//! sleeps when nothing more can happen has lost a wake-up. Each part of the handshake is left out once, and that
 //! must be found.
 
 mod scenarios;
@@ -29,7 +29,7 @@ pub use scenarios::{
     Alone, new_owner, registered_at_any_moment, registers_between, three_messages, two_messages,
     two_producers, wanted_head,
 };
-use shmring::internals::ring::sleep::{SleepCell, sleep, wake};
+use shmring::internals::ring::sleep::{Announced, SleepCell, rise, sleep, wake};
 
 /// Where the words are in memory: the sleep word, the head that a producer
 /// waits for, and for each process what it publishes and whether it knows that
@@ -62,7 +62,8 @@ enum Operation {
     Barrier,
     /// Has the kernel's barrier reach this thread's process from now on.
     Register,
-    Wait(u32),
+    /// While the word is this one, if it is to be looked at.
+    Wait(Option<u32>),
     Wake,
 }
 
@@ -79,6 +80,8 @@ pub enum Twin {
     NoFenceForSleeper,
     /// A sleeper whose barrier fails does not fence again.
     NoSecondFence,
+    /// The sleeper sleeps although the word is another one by then.
+    SleepsWhateverTheWord,
     /// A registered waker looks at the word before it stores what is waited
     /// for, as a compiler may have it without the light fence.
     NoLightFence,
@@ -133,14 +136,14 @@ impl Cpu<'_> {
         self.store_to(REGISTERED + self.process, 1);
     }
 
-    /// Waits as the endpoints do: try, sleep, and again. True when it is there.
-    fn wait_for(&self, published: &[(usize, u32)]) -> bool {
+    /// Waits as the endpoints do: try, sleep, and again.
+    fn wait_for(&self, published: &[(usize, u32)]) {
         let is_there = || published.iter().all(|&(by, value)| self.load_from(PUBLISHED + by) >= value);
-        if is_there() {
-            return true;
+        let mut announced = Announced::default();
+        while !is_there() {
+            sleep(self, &mut announced, Duration::MAX, || self.twin != Twin::NoSecondLook && is_there());
         }
-        sleep(self, Duration::MAX, || self.twin != Twin::NoSecondLook && is_there());
-        false
+        rise(self, &mut announced);
     }
 }
 
@@ -176,15 +179,16 @@ impl SleepCell for Cpu<'_> {
         self.has_barrier
     }
     fn wait(&self, expected: u32, _: Duration) {
-        self.ask(Operation::Wait(expected));
+        let whatever = self.twin == Twin::SleepsWhateverTheWord;
+        self.ask(Operation::Wait((!whatever).then_some(expected)));
     }
     fn wake(&self) {
         self.ask(Operation::Wake);
     }
 }
 
-/// A part of a thread's code; false: once more from its start.
-type Part = Box<dyn Fn(&Cpu) -> bool>;
+/// A part of a thread's code.
+type Part = Box<dyn Fn(&Cpu)>;
 
 struct Code {
     process: usize,
@@ -196,14 +200,11 @@ fn code<const N: usize>(process: usize, parts: [Part; N]) -> Code {
 }
 
 fn part(run: impl Fn(&Cpu) + 'static) -> Part {
-    Box::new(move |cpu| {
-        run(cpu);
-        true
-    })
+    Box::new(run)
 }
 
 fn wait_for<const N: usize>(published: [(usize, u32); N]) -> Part {
-    Box::new(move |cpu| cpu.wait_for(&published))
+    part(move |cpu| cpu.wait_for(&published))
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -222,6 +223,8 @@ struct State {
     registered: [bool; 3],
     /// The sleeper sleeps in the kernel.
     asleep: bool,
+    /// So many of its sleeps may time out.
+    time_outs: u32,
     /// In the sleeper's barrier: the threads that it has not come to.
     barrier: Option<Vec<usize>>,
     threads: Vec<Thread>,
@@ -276,7 +279,7 @@ impl State {
                 self.registered[process] = true;
                 0
             }
-            Operation::Wait(expected) if self.memory[WORD] == expected => {
+            Operation::Wait(expected) if expected.is_none_or(|word| self.memory[WORD] == word) => {
                 self.asleep = true;
                 return;
             }
@@ -315,6 +318,7 @@ impl Scenario {
             memory: [0; WORDS],
             registered: [false; 3],
             asleep: false,
+            time_outs: 0,
             barrier: None,
             threads: vec![thread; codes.len()],
         };
@@ -332,6 +336,12 @@ impl Scenario {
             self.start.registered[process] = true;
             self.start.memory[REGISTERED + process] = 1;
         }
+        self
+    }
+
+    /// So many sleeps may time out, at any moment.
+    pub fn timing_out(mut self, count: u32) -> Scenario {
+        self.start.time_outs = count;
         self
     }
 
@@ -361,7 +371,7 @@ impl Scenario {
         let run = catch_unwind(AssertUnwindSafe(|| parts[part](&cpu)));
         match (run, cpu.asked.get()) {
             (Err(_), Some(operation)) => Next::Operation(operation),
-            (Ok(done), None) => Next::Part(part + usize::from(done)),
+            (Ok(()), None) => Next::Part(part + 1),
             (Err(panic), None) => resume_unwind(panic),
             (Ok(_), Some(_)) => unreachable!("the code was unwound"),
         }
@@ -408,6 +418,13 @@ impl Scenario {
                     s.barrier = None;
                     s.give(SLEEPER, 1);
                 });
+            }
+            // When nothing else can happen it is a wake-up that was lost.
+            if state.asleep && state.time_outs > 0 && !after.is_empty() {
+                let mut state = state.clone();
+                (state.asleep, state.time_outs) = (false, state.time_outs - 1);
+                state.give(SLEEPER, 0);
+                after.push(state);
             }
             if after.is_empty() {
                 // Every waker is done, so what the sleeper waits for is there.

@@ -65,11 +65,13 @@ pub fn new_owner(bits: u32) -> Scenario {
     scenario
 }
 
-/// A word of one thread, whose owner's barrier fails.
+/// A word of one thread.
 #[derive(Debug, Default)]
 pub struct Alone {
     /// The word.
     pub word: Cell<u32>,
+    /// The barrier works.
+    pub has_barrier: bool,
     /// How often a barrier was asked for.
     pub barriers: Cell<u32>,
     /// The word that it slept on last.
@@ -92,7 +94,7 @@ impl SleepCell for Alone {
     }
     fn barrier(&self) -> bool {
         self.barriers.set(self.barriers.get() + 1);
-        false
+        self.has_barrier
     }
     fn wait(&self, expected: u32, _: Duration) {
         self.slept_on.set(expected)
