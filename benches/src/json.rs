@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::targets::Row;
 
-/// Fails now if [`write`] would fail after all was measured.
+/// Fails now if [`write()`] would fail after all was measured.
 pub(crate) fn check(path: &Path) -> Result<()> {
     File::options().create(true).append(true).open(path).with_context(|| path.display().to_string())?;
     Ok(())
