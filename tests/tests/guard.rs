@@ -67,6 +67,20 @@ fn a_full_ring_that_is_cut_is_neither_full_nor_damaged() {
     }
 }
 
+/// The second message is one that one look could take: there is a buffer for it,
+/// and its header is there.
+#[test]
+fn half_a_message_is_not_delivered() {
+    for verb in ["try-read", "read"] {
+        let lab = Lab::new();
+        let (path, mut user) = guarded(&lab, &[]);
+        user.must(&["producer", "send 30000", "send 20000", "consumer"]);
+        assert_eq!(user.ask("try-read"), "message 0 of 30000");
+        cut(&path, DATA + 0x8000);
+        assert_eq!(user.ask(verb), TRUNCATED, "{verb}");
+    }
+}
+
 #[test]
 fn what_did_not_come_from_the_file_is_not_delivered() {
     for len in CUTS {

@@ -165,6 +165,21 @@ fn a_death_is_told_though_another_has_taken_the_lane() {
     assert_eq!(told(&mut consumer), ["end"]);
 }
 
+/// That it holds up the end was found out before, and it has sent nothing since.
+#[test]
+fn a_death_is_told_though_another_has_taken_the_lane_and_is_silent() {
+    let place = Place::new();
+    let region = place.region(1);
+    let mut consumer = region.consumer().unwrap();
+    let dying = region.producer().unwrap();
+    assert_eq!(told(&mut consumer), [""; 0]);
+    dying.abandon();
+    let next = region.producer().unwrap();
+    assert_eq!(told(&mut consumer), ["lane0 died, dropped 0"]);
+    next.close();
+    assert_eq!(told(&mut consumer), ["end"]);
+}
+
 #[test]
 fn a_damaged_lane_stops_nobody_else() {
     for order in [Order::Fifo, Order::Total] {

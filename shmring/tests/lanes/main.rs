@@ -230,6 +230,20 @@ fn a_name_is_given_to_a_used_lane_only_when_it_is_drained() {
 }
 
 #[test]
+fn a_lane_that_gets_its_name_later_has_it_with_the_first_message() {
+    let place = Place::new();
+    let region = place.region(1);
+    let mut consumer = region.consumer().unwrap();
+    let nobody = region.producer().unwrap();
+    assert_eq!(told(&mut consumer), [""; 0]);
+    drop(nobody);
+    // Nothing was told of it, and nothing is committed.
+    let mut producer = named(&region, "a").unwrap();
+    producer.send(b"a's").unwrap();
+    assert_eq!(told(&mut consumer), ["a 0: a's"]);
+}
+
+#[test]
 fn end_marks_keep_no_name_from_a_lane() {
     let place = Place::new();
     let region = place.region(2);

@@ -163,6 +163,35 @@ fn until_asleep(place: &Place) {
     }
 }
 
+/// Each way of sending, in one go or step by step, looks whether the consumer
+/// sleeps, and takes its bit away.
+#[test]
+fn whatever_is_sent_wakes_the_sleeper() {
+    let place = Place::new();
+    let region = place.small();
+    let mut producer = Some(region.producer().unwrap());
+    let file = File::options().read(true).write(true).open(place.path()).unwrap();
+    let ways: [fn(&mut Option<Producer>); 6] = [
+        |producer| producer.as_mut().unwrap().try_send(b"in one go").unwrap(),
+        |producer| producer.as_mut().unwrap().send(b"in one go").unwrap(),
+        |producer| producer.as_mut().unwrap().send(&[7; 20_000]).unwrap(),
+        |producer| producer.as_mut().unwrap().try_reserve(1).unwrap().commit(),
+        |producer| {
+            let mut batch = producer.as_mut().unwrap().batch();
+            batch.try_push(b"one").unwrap();
+            batch.publish();
+        },
+        |producer| producer.take().unwrap().close(),
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let mut word = [1];
+        file.write_all_at(&word, 0x1000).unwrap();
+        way(&mut producer);
+        file.read_exact_at(&mut word, 0x1000).unwrap();
+        assert_eq!(word[0] & 1, 0, "{number}");
+    }
+}
+
 #[test]
 fn an_end_that_wakes_a_sleeper_is_told() {
     for wait in [Wait::Adaptive, Wait::Park] {
