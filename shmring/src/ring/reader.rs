@@ -108,9 +108,21 @@ impl<M: Memory> Reader<M> {
     /// done: go step by step.
     #[inline(always)]
     pub fn take(&mut self, buffer: &mut [u8]) -> Option<Record> {
-        let Turns::Fair(fair) = &mut self.turns else { return None };
+        let Turns::Fair(fair) = &mut self.turns else { return self.take_in_order(buffer) };
         let message = self.lanes.take(fair.lane()?, buffer)?;
         fair.taken();
+        Some(message)
+    }
+
+    /// [`take`](Reader::take) in total order.
+    #[inline(never)]
+    fn take_in_order(&mut self, buffer: &mut [u8]) -> Option<Record> {
+        let message = self.peek().ok()??;
+        if message.kind != Kind::Data || message.len > buffer.len() {
+            return None;
+        }
+        self.read(&message, &mut buffer[..message.len]);
+        self.advance(&message);
         Some(message)
     }
 

@@ -92,6 +92,12 @@ impl Consumer {
 
     #[inline(never)]
     fn look_and_wait(&mut self, deadline: Option<Instant>) -> Result<Read<'_>, ReadError> {
+        if self.is_turn_over() {
+            match self.find(false)? {
+                Found::Empty => {}
+                found => return self.tell(found),
+            }
+        }
         if let Some(record) = self.catch() {
             return Ok(Read::Message(self.message(&record)));
         }
