@@ -139,12 +139,16 @@ impl std::fmt::Display for Schema {
 /// How a blocking call waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Wait {
-    /// Spin for about fifty microseconds, yield once, then sleep until woken.
+    /// Spin for about fifty microseconds, yield once, then sleep until woken. After
+    /// two sleeps in a row spin for some microseconds only, mostly. A consumer
+    /// faster than its producer lets messages gather for up to some microseconds,
+    /// where that has turned out to pay.
     #[default]
     Adaptive,
     /// Never give the processor away: the lowest latency, for a core of one's own.
     Spin,
-    /// Sleep at once.
+    /// Sleep as soon as a few glances, within some tenths of a microsecond, have
+    /// found nothing. A consumer keeps off as with `Adaptive`.
     Park,
 }
 

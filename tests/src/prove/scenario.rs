@@ -8,7 +8,8 @@ use tests::Random;
 /// Bytes of the ring: the smallest there is.
 pub(crate) const CAPACITY: u64 = 64 * 1024;
 
-/// Payload lengths: around a word, around each alignment, a string copy.
+/// Payload lengths: around a word, around each alignment, a copy by wide pieces; by
+/// the string instruction on a processor without AVX.
 const LENGTHS: [usize; 12] = [0, 1, 7, 8, 9, 24, 40, 56, 64, 100, 300, 2100];
 const ALIGNS: [u64; 3] = [8, 16, 64];
 const LOADS: [Load; 4] = [Load::Empty, Load::Few, Load::Eighth, Load::Full];
